@@ -1,0 +1,103 @@
+"""Compile the hot rooms with mypyc; everything else about the build is in pyproject.toml.
+
+The same source runs uncompiled, so compiling is an improvement and never a condition. It is all or nothing:
+
+* ``HEADGATE_PURE=1`` does not try. An editable install never does, so that no ``.so`` lands in ``src/``.
+* When mypyc is missing, the C compiler is missing or either of them fails, the build says so and goes on
+  uncompiled. ``HEADGATE_REQUIRE_COMPILED=1`` makes that an error instead (CI and releases want to know).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+
+# Globs of the modules on the path of a decision. One that matches nothing yet is skipped, and so is every
+# __init__.py: packages stay plain Python, because compiling them buys nothing and complicates imports.
+HOT_MODULES = (
+    "src/headgate/clock.py",
+    "src/headgate/rate.py",
+    "src/headgate/key.py",
+    "src/headgate/decision.py",
+    "src/headgate/errors.py",
+    "src/headgate/algorithms/*.py",
+    "src/headgate/engine/table.py",
+    "src/headgate/engine/plan.py",
+    "src/headgate/engine/engine.py",
+    "src/headgate/policy/matching.py",
+    "src/headgate/gates/limiter.py",
+    "src/headgate/server/lane.py",
+)
+
+# mypyc type-checks what it compiles. `make types` is the strict judge; here only the hot modules count, and a
+# third-party package that is absent from the isolated build environment is no reason to give up.
+MYPY_OPTIONS = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
+
+# The commands that produce code to run. The others (metadata, sdist, editable) must not wait for a compiler.
+BUILDING = {"bdist", "bdist_wheel", "build", "build_ext", "install"}
+
+
+def flag(name: str) -> bool:
+    return os.environ.get(name, "").lower() not in {"", "0", "false", "no"}
+
+
+def hot_files() -> list[str]:
+    found = {path for pattern in HOT_MODULES for path in ROOT.glob(pattern)}
+    return sorted(str(path.relative_to(ROOT)) for path in found if path.name != "__init__.py")
+
+
+def uncompiled(reason: str) -> None:
+    if flag("HEADGATE_REQUIRE_COMPILED"):
+        sys.exit(f"headgate: cannot compile ({reason}), and HEADGATE_REQUIRE_COMPILED is set")
+    print(f"headgate: building uncompiled: {reason}", file=sys.stderr)
+
+
+def extensions() -> list[Extension]:
+    if flag("HEADGATE_PURE") or not BUILDING.intersection(sys.argv):
+        return []
+    files = hot_files()
+    if not files:
+        return []
+    try:
+        from mypyc.build import mypycify
+
+        # debug_level 0: debug symbols would triple the size of the wheel.
+        return list(mypycify(MYPY_OPTIONS + files, opt_level="3", debug_level="0", group_name="headgate"))
+    except ImportError as error:
+        uncompiled(f"mypyc is not usable ({error})")
+    except SystemExit as error:  # how mypyc reports that it refuses a module
+        uncompiled(f"mypyc gave up ({error})")
+    except Exception as error:  # a crash inside mypyc must not stop an installation
+        uncompiled(f"mypyc crashed ({type(error).__name__}: {error})")
+    return []
+
+
+class AllOrNothing(build_ext):
+    """Build every extension or none: a shim without its shared library would break `import headgate`."""
+
+    def run(self) -> None:
+        if self.inplace:
+            uncompiled("compiled modules are never put into src/")
+            self._forget()
+            return
+        try:
+            super().run()
+        except Exception as error:  # the compiler's failures come in many types; see uncompiled()
+            self._forget()
+            uncompiled(f"the C compiler failed ({error})")
+
+    def _forget(self) -> None:
+        for extension in self.extensions or []:
+            Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
+        self.extensions: list[Any] = []
+        self.distribution.ext_modules = []
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": AllOrNothing})
