@@ -34,9 +34,11 @@ build/compiled.stamp: $(SOURCES) setup.py $(VENV)/.server
 
 .PHONY: setup
 setup: $(VENV)/.dev ## create .venv with everything development needs
+	@:
 
 .PHONY: compiled
 compiled: build/compiled.stamp ## build build/compiled, the package with its hot rooms compiled
+	@:
 
 .PHONY: lock
 lock: ## pin requirements/*.txt anew (UPGRADE=1: to the newest versions)

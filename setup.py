@@ -69,12 +69,14 @@ def extensions() -> list[Extension]:
         from mypyc.build import mypycify
 
         # debug_level 0: debug symbols would triple the size of the wheel.
-        return list(mypycify(MYPY_OPTIONS + files, opt_level="3", debug_level="0", group_name="headgate"))
+        return list(
+            mypycify(MYPY_OPTIONS + files, opt_level="3", debug_level="0", group_name="headgate")
+        )
     except ImportError as error:
         uncompiled(f"mypyc is not usable ({error})")
     except SystemExit as error:  # how mypyc reports that it refuses a module
         uncompiled(f"mypyc gave up ({error})")
-    except Exception as error:  # a crash inside mypyc must not stop an installation
+    except Exception as error:  # noqa: BLE001 - a crash in mypyc must not stop an installation
         uncompiled(f"mypyc crashed ({type(error).__name__}: {error})")
     return []
 
@@ -89,7 +91,7 @@ class AllOrNothing(build_ext):
             return
         try:
             super().run()
-        except Exception as error:  # the compiler's failures come in many types; see uncompiled()
+        except Exception as error:  # noqa: BLE001 - compilers fail with many types of error
             self._forget()
             uncompiled(f"the C compiler failed ({error})")
 
@@ -100,4 +102,5 @@ class AllOrNothing(build_ext):
         self.distribution.ext_modules = []
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": AllOrNothing})
+if __name__ == "__main__":  # also how build backends run this file
+    setup(ext_modules=extensions(), cmdclass={"build_ext": AllOrNothing})

@@ -4,7 +4,8 @@ Put it first to use it: ``PYTHONPATH=build/compiled .venv/bin/python -m headgate
 (modules, data files and, where a compiler works, extension modules), is rebuilt only when a source changed in
 content, and is swapped in whole, so that a program starting meanwhile sees the old tree or the new one.
 
-``--require`` fails when the result is not compiled. Without it, a machine that has no compiler gets a plain tree.
+``--require`` fails when the result is not compiled. Without it, a machine that has no compiler gets a
+plain tree.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ import argparse
 import compileall
 import contextlib
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 try:
     import fcntl
@@ -45,7 +50,9 @@ def sources() -> list[Path]:
         for path in package
         if "__pycache__" not in path.parts and not any(p.endswith(".egg-info") for p in path.parts)
     )
-    return sorted([*kept, ROOT / "setup.py", ROOT / "pyproject.toml", ROOT / "requirements" / "build.txt"])
+    return sorted(
+        [*kept, ROOT / "setup.py", ROOT / "pyproject.toml", ROOT / "requirements/build.txt"]
+    )
 
 
 def fingerprint() -> str:
@@ -57,8 +64,22 @@ def fingerprint() -> str:
     return digest.hexdigest()
 
 
+def extension_modules(tree: Path) -> list[Path]:
+    return [path for path in tree.rglob("*") if path.suffix in {".so", ".pyd"}]
+
+
 def is_compiled(tree: Path) -> bool:
-    return any(tree.glob("headgate__mypyc*"))
+    return bool(extension_modules(tree))
+
+
+def hot_modules() -> set[Path]:
+    """The modules that setup.py compiles, as paths without a suffix, below src/."""
+    spec = importlib.util.spec_from_file_location("headgate_setup", ROOT / "setup.py")
+    if spec is None or spec.loader is None:
+        sys.exit("compiled: setup.py cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return {Path(name).relative_to("src").with_suffix("") for name in module.hot_files()}
 
 
 @contextlib.contextmanager
@@ -77,29 +98,33 @@ def forget_plain_files() -> None:
             path.unlink()
 
 
-def forget_cooled_modules() -> None:
-    """Drop the extension of a module that is no longer compiled, or no longer there."""
-    hot = {path.with_suffix("") for path in (BUILD / "headgate").rglob("*.c")}
-    for path in (LIB / "headgate").rglob("*.so"):
-        name = path.with_name(path.name.split(".", 1)[0])
-        if BUILD / name.relative_to(LIB) not in hot:
+def forget_cooled_modules(*, compiled: bool) -> None:
+    """Drop the extension of a module that is no longer compiled, or all of them when nothing was."""
+    hot = hot_modules() if compiled else set()
+    for path in extension_modules(LIB):
+        name = path.relative_to(LIB)
+        is_group = len(name.parts) == 1  # the shared library that all of them are in
+        if not compiled or not (is_group or name.with_name(name.name.split(".", 1)[0]) in hot):
             path.unlink()
 
 
-def run_setup(*, require: bool) -> None:
+def run_setup(*, require: bool) -> bool:
+    """Build into LIB; true when that compiled the hot rooms."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     if require:
         environment |= {"HEADGATE_REQUIRE_COMPILED": "1", "HEADGATE_PURE": ""}
-    shutil.rmtree(BUILD / "headgate", ignore_errors=True)  # the C files: what is hot now, and no more
     command = [sys.executable, "setup.py", "--quiet", "build", "--build-lib", str(LIB)]
     with LOG.open("wb") as log:
-        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=log, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, stdout=log, stderr=log, check=False
+        )
     text = LOG.read_text(errors="replace")
     if done.returncode:
-        sys.exit(f"{text}\ncompiled: the build failed; the whole output is in build/compiled.log")
-    for line in text.splitlines():
-        if line.startswith("headgate:"):
-            say(line)
+        sys.exit(f"{text}\ncompiled: the build failed; build/compiled.log has the whole output")
+    plain = [line for line in text.splitlines() if line.startswith("headgate: building uncompiled")]
+    for line in plain:
+        say(f"{line} (see build/compiled.log)")
+    return not plain
 
 
 def swap_in() -> None:
@@ -122,16 +147,16 @@ def build(*, require: bool) -> None:
         return
     say("building build/compiled (about a minute when the hot rooms changed)")
     forget_plain_files()
-    run_setup(require=require)
-    forget_cooled_modules()
+    forget_cooled_modules(compiled=run_setup(require=require))
     swap_in()
     STAMP.write_text(wanted)
-    say("ready, compiled" if is_compiled(TREE) else "ready, but NOT compiled: it runs, several times slower")
+    outcome = "compiled" if is_compiled(TREE) else "but NOT compiled: it runs, several times slower"
+    say(f"ready, {outcome}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--require", action="store_true", help="fail when the result is not compiled")
+    parser.add_argument("--require", action="store_true", help="fail if not compiled")
     arguments = parser.parse_args()
     with only_one():
         build(require=arguments.require)

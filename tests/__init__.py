@@ -1,0 +1,1 @@
+"""The tests: unit mirrors src/headgate; property, contract, simulation, integration, acceptance; typing."""
