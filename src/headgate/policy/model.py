@@ -1,0 +1,266 @@
+"""Policies as values, and their reading from plain documents (JSON, YAML, Python).
+
+A policy has one level, or several nested ones (``levels``), all decided together. A level inherits from
+its policy every limit setting that it does not set itself; an override inherits from its level.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from headgate.errors import InvalidPolicy
+from headgate.policy.fields import Fields
+from headgate.policy.matching import Pattern
+from headgate.rate import Rate, parse_window
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from headgate.algorithms.base import Algorithm
+
+__all__ = ["PRIORITIES", "Level", "LimitSpec", "Override", "Policy", "read_policies"]
+
+PRIORITIES: Final = ("critical", "high", "normal", "low")
+FAILURE_MODES: Final = ("local", "open", "closed")
+MAX_LEVELS: Final = 16
+MAX_OVERRIDES: Final = 10_000
+MAX_DIMENSIONS: Final = 16
+MAX_PATTERNS: Final = 1_000
+_NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_LIMIT_FIELDS: Final = (
+    "algorithm",
+    "limit",
+    "window",
+    "burst",
+    "timezone",
+    "granularity",
+    "max_delay",
+)
+_LEVEL_FIELDS: Final = (*_LIMIT_FIELDS, "dimensions", "match", "overrides")
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSpec:
+    """The recipe of one limit.
+
+    Attributes:
+        algorithm: a name of `headgate.algorithms.ALGORITHMS`.
+        rate: limit, window and burst.
+        granularity: sub-windows of the sliding-window counter.
+        max_delay_ns: the longest wait in the queue of ``leaky_bucket_queue``; None for its default.
+    """
+
+    algorithm: str
+    rate: Rate
+    granularity: int = 1
+    max_delay_ns: int | None = None
+
+    def build(self, wall_offset_ns: int) -> Algorithm:
+        """The algorithm that decides, with its constants worked out."""
+        from headgate.algorithms import build  # noqa: PLC0415 - algorithms load when they are used
+
+        return build(
+            self.algorithm,
+            self.rate,
+            wall_offset_ns=wall_offset_ns,
+            granularity=self.granularity,
+            max_delay_ns=self.max_delay_ns,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """Another limit for one named key: ``values`` has a value for every dimension of the level."""
+
+    values: tuple[str, ...]
+    spec: LimitSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One limit of a policy: what it is counted by, and which requests it applies to.
+
+    Attributes:
+        name: as it stands in decisions: the policy's name, or ``policy/level``.
+        dimensions: one counter for each combination of their values; none for one shared counter.
+        match: for a dimension, the patterns of which one must match.
+        spec: the limit.
+        overrides: other limits for named keys.
+    """
+
+    name: str
+    dimensions: tuple[str, ...]
+    match: tuple[tuple[str, tuple[Pattern, ...]], ...]
+    spec: LimitSpec
+    overrides: tuple[Override, ...] = ()
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A named set of limits that are decided together.
+
+    >>> policy = Policy.from_dict({"name": "api", "limit": 100, "window": "1m"})
+    >>> policy.levels[0].dimensions
+    ('key',)
+
+    Attributes:
+        name: unique among the policies of a service.
+        levels: at least one.
+        priority: one of `PRIORITIES`; who is shed first under pressure.
+        enabled: a policy that is not enabled applies to nothing.
+        failure_mode: what to do when the shared store is gone; one of `FAILURE_MODES`.
+        document: the plain document that it was read from, with nothing added.
+    """
+
+    name: str
+    levels: tuple[Level, ...]
+    priority: str = "normal"
+    enabled: bool = True
+    description: str = ""
+    failure_mode: str = "local"
+    document: dict[str, Any] = field(default_factory=dict, compare=False, hash=False, repr=False)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Policy:
+        """Read a plain document.
+
+        Raises:
+            InvalidPolicy: with the path of the offending field.
+        """
+        top = Fields(data, "")
+        top.only(
+            (*_LEVEL_FIELDS, "name", "levels", "priority", "enabled", "description", "failure_mode")
+        )
+        name = _read_name(top, "name")
+        return cls(
+            name=name,
+            levels=_read_levels(top, name),
+            priority=top.choice("priority", PRIORITIES, "normal"),
+            enabled=top.flag("enabled", default=True),
+            description=top.text("description", "", max_length=1024),
+            failure_mode=top.choice("failure_mode", FAILURE_MODES, "local"),
+            document=dict(data),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document that it was read from, with the defaults that matter filled in."""
+        defaults = {"priority": self.priority, "enabled": self.enabled}
+        if len(self.levels) == 1 and "levels" not in self.document:
+            defaults["algorithm"] = self.levels[0].spec.algorithm
+            defaults["dimensions"] = list(self.levels[0].dimensions)
+        return {**self.document, **{k: v for k, v in defaults.items() if k not in self.document}}
+
+
+def _read_name(fields: Fields, name: str) -> str:
+    value = fields.text(name, None, max_length=128)
+    if not _NAME.fullmatch(value):
+        raise fields.error(name, "must be 1 to 128 characters of A-Z a-z 0-9 . _ : -", value)
+    return value
+
+
+def _read_levels(top: Fields, policy: str) -> tuple[Level, ...]:
+    if "levels" not in top:
+        return (_read_level(top, None, policy),)
+    nested = top.objects("levels", MAX_LEVELS)
+    if not nested:
+        raise top.error("levels", "must hold at least one level; leave it out for a single limit", [])
+    levels = []
+    names: set[str] = set()
+    for fields in nested:
+        fields.only((*_LEVEL_FIELDS, "name"))
+        name = _read_name(fields, "name")
+        if name in names:
+            raise fields.error("name", "must differ from the names of the other levels", name)
+        names.add(name)
+        levels.append(_read_level(fields, top, f"{policy}/{name}"))
+    return tuple(levels)
+
+
+def _read_level(fields: Fields, parent: Fields | None, name: str) -> Level:
+    merged = fields.inherit(parent, _LEVEL_FIELDS) if parent else fields
+    dimensions = _read_dimensions(merged)
+    return Level(
+        name=name,
+        dimensions=dimensions,
+        match=_read_match(merged),
+        spec=_read_spec(merged),
+        overrides=_read_overrides(merged, dimensions),
+    )
+
+
+def _read_dimensions(fields: Fields) -> tuple[str, ...]:
+    names = fields.texts("dimensions", ["key"], MAX_DIMENSIONS)
+    if len(set(names)) != len(names):
+        raise fields.error("dimensions", "must not name a dimension twice", names)
+    return tuple(names)
+
+
+def _read_match(fields: Fields) -> tuple[tuple[str, tuple[Pattern, ...]], ...]:
+    conditions = []
+    match = fields.mapping("match")
+    for dimension in match:
+        texts = match.text_or_texts(dimension, MAX_PATTERNS)
+        conditions.append((dimension, tuple(Pattern(text) for text in texts)))
+    return tuple(conditions)
+
+
+def _read_overrides(fields: Fields, dimensions: tuple[str, ...]) -> tuple[Override, ...]:
+    overrides = []
+    seen: set[tuple[str, ...]] = set()
+    for entry in fields.objects("overrides", MAX_OVERRIDES):
+        entry.only((*_LIMIT_FIELDS, "match"))
+        match = entry.mapping("match")
+        if set(match) != set(dimensions):
+            raise entry.error(
+                "match", f"must give a value for each dimension {list(dimensions)}", sorted(match)
+            )
+        values = tuple(match.text(dimension, None) for dimension in dimensions)
+        if values in seen:
+            raise entry.error("match", "must differ from the other overrides", dict(match.data))
+        seen.add(values)
+        overrides.append(Override(values, _read_spec(entry.inherit(fields, _LIMIT_FIELDS))))
+    return tuple(overrides)
+
+
+def _read_spec(fields: Fields) -> LimitSpec:
+    """The limit settings; a constraint broken in `Rate` or an algorithm names its field here."""
+    algorithm = fields.text("algorithm", "token_bucket")
+    limit = fields.whole("limit", None)
+    burst = fields.whole("burst", 0) if fields.given("burst") else None
+    with fields.naming("window"):
+        window_ns, period = parse_window(fields.required("window"))
+    max_delay_ns = None
+    if fields.given("max_delay"):
+        with fields.naming("max_delay"):
+            max_delay_ns, _ = parse_window(fields.required("max_delay"))
+    with fields.naming("limit"):
+        rate = Rate(limit, window_ns, None, period, fields.optional_text("timezone"))
+    if burst is not None:
+        with fields.naming("burst"):
+            rate = Rate(limit, window_ns, burst, period, rate.tz)
+    spec = LimitSpec(algorithm, rate, fields.whole("granularity", 1), max_delay_ns)
+    with fields.naming("algorithm"):
+        spec.build(0)
+    return spec
+
+
+def read_policies(documents: list[Mapping[str, Any]]) -> list[Policy]:
+    """Read several documents; their names must differ.
+
+    Raises:
+        InvalidPolicy: for the first that breaks a constraint, with its place as ``field``.
+    """
+    policies: dict[str, Policy] = {}
+    for place, document in enumerate(documents):
+        try:
+            policy = Policy.from_dict(document)
+        except InvalidPolicy as error:
+            raise InvalidPolicy(error.message, f"{place}.{error.field}") from error
+        if policy.name in policies:
+            message = f"name must be unique, got {policy.name!r} twice; rename one"
+            raise InvalidPolicy(message, f"{place}.name")
+        policies[policy.name] = policy
+    return list(policies.values())
+

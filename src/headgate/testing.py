@@ -1,0 +1,53 @@
+"""What users and we ourselves test with: time that moves only when told to."""
+
+from __future__ import annotations
+
+from headgate.clock import NS_PER_SECOND, Clock, seconds_to_ns
+
+__all__ = ["ManualClock"]
+
+_START_OF_2026_NS = 1_767_225_600 * NS_PER_SECOND
+
+
+class ManualClock(Clock):
+    """A clock that stands still until it is moved; sleeping on it moves it.
+
+    >>> clock = ManualClock()
+    >>> clock.advance(1.5)
+    >>> clock.now_ns()
+    1500000000
+
+    Args:
+        start_ns: where it starts, in nanoseconds since its origin.
+        wall_offset_ns: where its origin lies on the wall; 2026-01-01T00:00:00Z unless told.
+    """
+
+    def __init__(self, start_ns: int = 0, wall_offset_ns: int = _START_OF_2026_NS) -> None:
+        self._now = start_ns
+        super().__init__(self._read, wall_offset_ns)
+
+    def advance(self, seconds: float) -> None:
+        """Move forward (or back, if negative) by so many seconds."""
+        self._now += seconds_to_ns(seconds)
+
+    def advance_ns(self, nanoseconds: int) -> None:
+        """Move forward (or back, if negative) by so many nanoseconds."""
+        self._now += nanoseconds
+
+    def set_ns(self, nanoseconds: int) -> None:
+        """Jump to a moment."""
+        self._now = nanoseconds
+
+    def sleep(self, seconds: float) -> None:
+        """Return at once, that much later."""
+        self.advance(seconds)
+
+    async def sleep_async(self, seconds: float) -> None:
+        """Yield to other tasks once, then return that much later."""
+        import asyncio  # noqa: PLC0415 - see Clock.sleep_async
+
+        await asyncio.sleep(0)
+        self.advance(seconds)
+
+    def _read(self) -> int:
+        return self._now
