@@ -45,4 +45,5 @@ install -r requirements/build.txt -r "requirements/$what.txt"
 # Editable and uncompiled: tests, lint and types look at src/. The compiled code is a tree of its own, build/compiled.
 HEADGATE_PURE=1 install --no-build-isolation --no-deps --editable .
 touch "$stamp"
+if [ "$what" = dev ]; then touch .venv/.server; fi # dev.txt holds all of server.txt
 say "ready"
