@@ -23,10 +23,8 @@ ROOT = Path(__file__).resolve().parent
 # __init__.py: packages stay plain Python, because compiling them buys nothing and complicates imports.
 HOT_MODULES = (
     "src/headgate/clock.py",
-    "src/headgate/rate.py",
     "src/headgate/key.py",
     "src/headgate/decision.py",
-    "src/headgate/errors.py",
     "src/headgate/algorithms/*.py",
     "src/headgate/engine/table.py",
     "src/headgate/engine/plan.py",

@@ -67,17 +67,17 @@ class Decision:
         """Seconds until the same call passes; 0.0 when it passed, ``inf`` when it never can."""
         if self.retry_after_ns == NEVER:
             return float("inf")
-        return self.retry_after_ns / 1e9
+        return int(self.retry_after_ns) / 1e9
 
     @property
     def reset_after(self) -> float:
         """Seconds until the whole allowance is back."""
-        return self.reset_after_ns / 1e9
+        return int(self.reset_after_ns) / 1e9
 
     @property
     def delay(self) -> float:
         """Seconds that an admitted caller of a queueing limit must wait."""
-        return self.delay_ns / 1e9
+        return int(self.delay_ns) / 1e9
 
     def __repr__(self) -> str:
         return (

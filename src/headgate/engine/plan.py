@@ -42,6 +42,7 @@ class PlannedLevel:
         self.dimensions: list[str] = list(dimensions)
         self.keyspace = keyspace
         self.overrides = overrides
+        self.has_several_anchors = False
         self._match: list[tuple[str, list[Pattern]]] = [
             (dimension, list(patterns)) for dimension, patterns in match
         ]
@@ -66,6 +67,10 @@ class PlannedLevel:
         if len(self.overrides) == 0:
             return self.keyspace
         return self.overrides.get(key, self.keyspace)
+
+    def keyspaces(self) -> list[Keyspace]:
+        """The level's own keyspace, then those of its overrides."""
+        return [self.keyspace, *self.overrides.values()]
 
     def anchors(self) -> list[tuple[str, str, bool]]:
         """Where to file this level: (attribute, literal, whether the literal is the whole value).
@@ -121,41 +126,71 @@ class _AttributeIndex:
     """The levels that are anchored on one attribute."""
 
     def __init__(self) -> None:
-        self.exact: dict[str, list[PlannedLevel]] = {}
-        self.prefixes: dict[str, list[PlannedLevel]] = {}
-        self.prefix_lengths: list[int] = []
-        self.present: list[PlannedLevel] = []
+        self._exact: dict[str, list[PlannedLevel]] = {}
+        self._prefixes: dict[str, list[PlannedLevel]] = {}
+        self._prefix_lengths: list[int] = []
+        self._present: list[PlannedLevel] = []
+
+    def is_empty(self) -> bool:
+        """Whether nothing is filed here."""
+        return not (self._exact or self._prefixes or self._present)
 
     def add(self, level: PlannedLevel, literal: str, exact: bool) -> None:
+        """File a level under a literal."""
         if exact:
-            self.exact.setdefault(literal, []).append(level)
+            _file(self._exact, literal, level)
         elif literal:
-            self.prefixes.setdefault(literal, []).append(level)
-            if len(literal) not in self.prefix_lengths:
-                self.prefix_lengths.append(len(literal))
-        elif level not in self.present:
-            self.present.append(level)
+            _file(self._prefixes, literal, level)
+            self._measure_prefixes()
+        elif level not in self._present:
+            self._present.append(level)
+
+    def remove(self, level: PlannedLevel, literal: str, exact: bool) -> None:
+        """Take a level from under a literal; harmless when it is gone already."""
+        if exact:
+            _unfile(self._exact, literal, level)
+        elif literal:
+            _unfile(self._prefixes, literal, level)
+            self._measure_prefixes()
+        elif level in self._present:
+            self._present.remove(level)
+
+    def _measure_prefixes(self) -> None:
+        self._prefix_lengths = sorted({len(prefix) for prefix in self._prefixes})
 
     def collect(self, value: str, attributes: dict[str, str], found: list[PlannedLevel]) -> None:
-        if len(self.exact) > 0:
-            exact = self.exact.get(value)
+        if len(self._exact) > 0:
+            exact = self._exact.get(value)
             if exact is not None:
                 _collect(exact, attributes, found)
-        for length in self.prefix_lengths:
+        for length in self._prefix_lengths:
             if length <= len(value):
-                prefixed = self.prefixes.get(value[:length])
+                prefixed = self._prefixes.get(value[:length])
                 if prefixed is not None:
                     _collect(prefixed, attributes, found)
-        if len(self.present) > 0:
-            _collect(self.present, attributes, found)
+        if len(self._present) > 0:
+            _collect(self._present, attributes, found)
+
+
+def _file(files: dict[str, list[PlannedLevel]], literal: str, level: PlannedLevel) -> None:
+    filed = files.setdefault(literal, [])
+    if level not in filed:
+        filed.append(level)
+
+
+def _unfile(files: dict[str, list[PlannedLevel]], literal: str, level: PlannedLevel) -> None:
+    filed = files.get(literal)
+    if filed is not None and level in filed:
+        filed.remove(level)
+        if not filed:
+            del files[literal]
 
 
 def _collect(
     levels: list[PlannedLevel], attributes: dict[str, str], found: list[PlannedLevel]
 ) -> None:
     for level in levels:
-        # A level with several patterns is filed under each, so it may come up twice.
-        if level.applies(attributes) and level not in found:
+        if level.applies(attributes) and not (level.has_several_anchors and level in found):
             found.append(level)
 
 
@@ -165,18 +200,31 @@ def _order_of(level: PlannedLevel) -> int:
 
 @final
 class Plan:
-    """All levels, filed by anchor. Built anew when a policy changes, never altered."""
+    """All levels, filed by anchor."""
 
-    def __init__(self, levels: Sequence[PlannedLevel]) -> None:
-        self.levels: list[PlannedLevel] = list(levels)
+    def __init__(self) -> None:
         self._always: list[PlannedLevel] = []
         self._indexes: dict[str, _AttributeIndex] = {}
-        for level in self.levels:
-            anchors = level.anchors()
-            if not anchors:
-                self._always.append(level)
-            for attribute, literal, exact in anchors:
-                self._indexes.setdefault(attribute, _AttributeIndex()).add(level, literal, exact)
+
+    def add(self, level: PlannedLevel) -> None:
+        """File a level."""
+        anchors = level.anchors()
+        level.has_several_anchors = len(anchors) > 1
+        if not anchors:
+            self._always.append(level)
+        for attribute, literal, exact in anchors:
+            self._indexes.setdefault(attribute, _AttributeIndex()).add(level, literal, exact)
+
+    def remove(self, level: PlannedLevel) -> None:
+        """Take a level out again."""
+        anchors = level.anchors()
+        if not anchors:
+            self._always.remove(level)
+        for attribute, literal, exact in anchors:
+            index = self._indexes[attribute]
+            index.remove(level, literal, exact)
+            if index.is_empty():
+                del self._indexes[attribute]
 
     def find(self, attributes: dict[str, str]) -> list[PlannedLevel]:
         """The levels that apply to a request, in the order of their policies."""

@@ -181,18 +181,32 @@ class Keyspace:
     Attributes:
         algorithm: decides.
         name: of the policy, as it stands in decisions.
+        place: where the limit stands among the policies; it outlives a change of its settings.
+        settings: tells limits with different settings apart.
+        predecessor: the keyspace of the limit before it changed, while that still has keys;
+            a key carries over what it had spent there.
         admitted: checks answered yes.
         denied: checks answered no.
     """
 
-    def __init__(self, table: KeyedTable, algorithm: Algorithm, name: str) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - built in two places only
+        self,
+        table: KeyedTable,
+        algorithm: Algorithm,
+        name: str,
+        place: str = "",
+        settings: str = "",
+    ) -> None:
         self._table = table
         self.algorithm = algorithm
         self.name = name
+        self.place = place
+        self.settings = settings
         self.admitted: i64 = 0
         self.denied: i64 = 0
         self._states: dict[str, object] = {}
         self._overflow: object = None
+        self.predecessor: Keyspace | None = None
 
     def __len__(self) -> int:
         return len(self._states)
@@ -203,7 +217,7 @@ class Keyspace:
         state = self._states.get(key)
         new = state is None
         if new:
-            state = self._state_of(key)
+            state = self.state_of(key, now)
         wait = algorithm.wait(state, cost, now)
         delay: i64 = 0
         if wait != 0:
@@ -221,21 +235,21 @@ class Keyspace:
 
     def peek(self, key: str, cost: i64, now: i64) -> Decision:
         """Decide and spend nothing."""
-        state = self._state_of(key)
+        state = self.state_of(key, now)
         wait = self.algorithm.wait(state, cost, now)
         return self._describe(state, wait, self.algorithm.delay(state, cost, now), now)
 
     def describe(self, key: str, wait: i64, delay: i64, now: i64) -> Decision:
         """The complete answer for a wait that was worked out before."""
-        return self._describe(self._state_of(key), wait, delay, now)
+        return self._describe(self.state_of(key, now), wait, delay, now)
 
     def wait(self, key: str, cost: i64, now: i64) -> i64:
         """See `Algorithm.wait`."""
-        return self.algorithm.wait(self._state_of(key), cost, now)
+        return self.algorithm.wait(self.state_of(key, now), cost, now)
 
     def delay(self, key: str, cost: i64, now: i64) -> i64:
         """See `Algorithm.delay`."""
-        return self.algorithm.delay(self._state_of(key), cost, now)
+        return self.algorithm.delay(self.state_of(key, now), cost, now)
 
     def consume(self, key: str, cost: i64, now: i64) -> None:
         """Spend what `wait` said passes."""
@@ -298,12 +312,30 @@ class Keyspace:
         self._states[key] = state
         return True
 
-    def _state_of(self, key: str) -> object:
+    def state_of(self, key: str, now: i64) -> object:
         """What decides for a key now: its own state, or the overflow state when room is short."""
         state = self._states.get(key)
-        if state is None and key not in self._states and not self._table.has_room():
-            return self._overflow
-        return state
+        if state is not None or key in self._states:
+            return state
+        if self.predecessor is not None:
+            self._inherit(key, now)
+            return self._states.get(key)
+        if self._table.has_room():
+            return None
+        return self._overflow
+
+    def _inherit(self, key: str, now: i64) -> None:
+        """Charge a key here with what it had spent under the limit that this one follows."""
+        predecessor = self.predecessor
+        if predecessor is None:
+            return
+        predecessor.state_of(key, now)  # which may have to inherit it first
+        spent = min(predecessor.used_of(key, now), self.algorithm.capacity)
+        predecessor.forget(key)
+        if spent > 0:
+            self._spend_new(key, spent, now)
+        if len(predecessor) == 0:
+            self.predecessor = None
 
     def _spend_new(self, key: str, cost: i64, now: i64) -> object:
         """The state after a key that has none spent: its own, or the shared one without room."""

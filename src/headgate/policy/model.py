@@ -57,6 +57,14 @@ class LimitSpec:
     granularity: int = 1
     max_delay_ns: int | None = None
 
+    def fingerprint(self) -> str:
+        """Tells limits with different settings apart."""
+        rate = self.rate
+        return (
+            f"{self.algorithm} {rate.limit}/{rate.window_ns} {rate.burst} {rate.period} {rate.tz} "
+            f"{self.granularity} {self.max_delay_ns}"
+        )
+
     def build(self, wall_offset_ns: int) -> Algorithm:
         """The algorithm that decides, with its constants worked out."""
         from headgate.algorithms import build  # noqa: PLC0415 - algorithms load when they are used
