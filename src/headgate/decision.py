@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
-else:
-    i64 = int
 
 __all__ = ["NEVER", "Decision"]
 

@@ -24,8 +24,6 @@ from headgate.decision import NEVER
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
-else:
-    i64 = int
 
 __all__ = ["TokenBucket"]
 

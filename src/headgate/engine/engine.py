@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from headgate.clock import Clock
     from headgate.engine.ports import DenialObserver
     from headgate.policy.model import Level, LimitSpec, Policy
-else:
-    i64 = int
 
 __all__ = ["Engine"]
 

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from mypy_extensions import i64
 
     from headgate.algorithms.base import Algorithm
-else:
-    i64 = int
 
 __all__ = ["KeyedTable", "Keyspace", "TableStats"]
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from headgate.clock import Clock
     from headgate.gates.waiting import Turn
     from headgate.rate import Rate
-else:
-    i64 = int
 
 __all__ = ["Limiter", "Reservation"]
 

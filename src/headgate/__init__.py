@@ -1,0 +1,90 @@
+"""Headgate decides, for every request, whether to admit, delay or shed it.
+
+The names below are the public ones; nothing else is. They load when they are first used, so that
+``import headgate`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headgate.clock import Clock, SystemClock
+    from headgate.decision import Decision
+    from headgate.errors import (
+        CircuitOpen,
+        HeadgateError,
+        InvalidCost,
+        InvalidInput,
+        InvalidKey,
+        InvalidPolicy,
+        InvalidRate,
+        RateLimited,
+        StoreUnavailable,
+    )
+    from headgate.gates.async_limiter import AsyncLimiter
+    from headgate.gates.decorator import limit
+    from headgate.gates.limiter import Limiter, Reservation
+    from headgate.gates.peer import CircuitState, PeerLimiter
+    from headgate.rate import Rate
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncLimiter",
+    "CircuitOpen",
+    "CircuitState",
+    "Clock",
+    "Decision",
+    "HeadgateError",
+    "InvalidCost",
+    "InvalidInput",
+    "InvalidKey",
+    "InvalidPolicy",
+    "InvalidRate",
+    "Limiter",
+    "PeerLimiter",
+    "Rate",
+    "RateLimited",
+    "Reservation",
+    "StoreUnavailable",
+    "SystemClock",
+    "limit",
+]
+
+_HOMES = {
+    "AsyncLimiter": "headgate.gates.async_limiter",
+    "CircuitOpen": "headgate.errors",
+    "CircuitState": "headgate.gates.peer",
+    "Clock": "headgate.clock",
+    "Decision": "headgate.decision",
+    "HeadgateError": "headgate.errors",
+    "InvalidCost": "headgate.errors",
+    "InvalidInput": "headgate.errors",
+    "InvalidKey": "headgate.errors",
+    "InvalidPolicy": "headgate.errors",
+    "InvalidRate": "headgate.errors",
+    "Limiter": "headgate.gates.limiter",
+    "PeerLimiter": "headgate.gates.peer",
+    "Rate": "headgate.rate",
+    "RateLimited": "headgate.errors",
+    "Reservation": "headgate.gates.limiter",
+    "StoreUnavailable": "headgate.errors",
+    "SystemClock": "headgate.clock",
+    "limit": "headgate.gates.decorator",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - the types stand above, for type checkers
+    home = _HOMES.get(name)
+    if home is None:
+        message = f"module 'headgate' has no attribute {name!r}"
+        raise AttributeError(message)
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
