@@ -38,25 +38,19 @@ _PERIODS: Final = {
 }
 _PERIOD_OF: Final = {window: period for period, window in _PERIODS.items()}
 _ZONED: Final = ("hour", "day", "week", "month", "year")
-_SPELLINGS: Final = {
-    "ns": ("nanosecond",),
-    "us": ("microsecond", "usec"),
-    "ms": ("millisecond", "msec"),
-    "second": ("s", "sec"),
-    "minute": ("m", "min"),
-    "hour": ("h", "hr", "hrs"),
-    "day": ("d",),
-    "week": ("w", "wk", "wks"),
-    "month": ("mo", "mon"),
-    "year": ("y", "yr", "yrs"),
-}
-_UNITS: Final = {"ns": 1, "us": 1_000, "ms": 1_000_000, **_PERIODS}
-_UNIT_OF: Final = {
-    word + plural: _UNITS[unit]
-    for unit, words in _SPELLINGS.items()
-    for word in (unit, *words)
-    for plural in (("", "s") if len(word) > 2 else ("",))
-}
+_SPELLINGS: Final = (
+    ("ns nanosecond nanoseconds", 1),
+    ("us usec microsecond microseconds", 1_000),
+    ("ms msec millisecond milliseconds", 1_000_000),
+    ("s sec secs second seconds", _SECOND),
+    ("m min mins minute minutes", 60 * _SECOND),
+    ("h hr hrs hour hours", 3_600 * _SECOND),
+    ("d day days", _DAY),
+    ("w wk wks week weeks", 7 * _DAY),
+    ("mo mon month months", 30 * _DAY),
+    ("y yr yrs year years", 365 * _DAY),
+)
+_UNIT_OF: Final = {word: unit_ns for words, unit_ns in _SPELLINGS for word in words.split()}
 _WRITTEN: Final = {  # how windows that are not one period are written, largest unit first
     "days": _DAY,
     "hours": 3_600 * _SECOND,
@@ -95,6 +89,7 @@ class Rate:
         limit: the quota, 1 to 10**12, and at most one per nanosecond of the window.
         window_ns: what it is counted over, in nanoseconds, from a microsecond to five years.
         burst: the most that may be spent at once; the limit when left out.
+        period: the name of the window; found from ``window_ns``, so it may be left out.
         tz: an IANA time zone: the window is then the calendar's hour, day, week, month or year there.
 
     Raises:
@@ -106,12 +101,15 @@ class Rate:
         limit: SupportsIndex,
         window_ns: SupportsIndex,
         burst: SupportsIndex | None = None,
+        period: str | None = None,
         tz: str | None = None,
     ) -> None:
         self._limit = _bounded("limit", limit)
         self._window_ns = _window(window_ns)
         self._burst = None if burst is None else _bounded("burst", burst)
         self._period = _PERIOD_OF.get(self._window_ns)
+        if period is not None and period != self._period:
+            raise InvalidRate(f"period must name the window, got {_shown(period)}; leave it out")
         self._tz = None if tz is None else _zone(tz, self._period)
         self._check_density()
 
@@ -165,7 +163,7 @@ class Rate:
                 f"a time zone needs exactly one calendar period, got {_shown(text)}; "
                 "write it like '1000/day tz=Europe/Paris'"
             )
-        return Rate(_integer("limit", limit), window_ns, burst, tz)
+        return Rate(_integer("limit", limit), window_ns, burst, None, tz)
 
     @classmethod
     def per_second(cls, limit: SupportsIndex, burst: SupportsIndex | None = None) -> Rate:
@@ -183,11 +181,9 @@ class Rate:
         return Rate(limit, 3_600 * _SECOND, burst)
 
     @classmethod
-    def per_day(
-        cls, limit: SupportsIndex, burst: SupportsIndex | None = None, tz: str | None = None
-    ) -> Rate:
-        """So many per 24 hours; with ``tz``, per calendar day there."""
-        return Rate(limit, _DAY, burst, tz)
+    def per_day(cls, limit: SupportsIndex, burst: SupportsIndex | None = None) -> Rate:
+        """So many per 24 hours."""
+        return Rate(limit, _DAY, burst)
 
     def __str__(self) -> str:
         """The canonical text; `parse` reads it back to an equal rate."""
@@ -213,7 +209,7 @@ class Rate:
         return (Rate, self._fields())
 
     def _fields(self) -> tuple[object, ...]:
-        return (self._limit, self._window_ns, self._burst, self._tz)
+        return (self._limit, self._window_ns, self._burst, self._period, self._tz)
 
     def _check_density(self) -> None:
         if self._limit > self._window_ns:
