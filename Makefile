@@ -97,5 +97,5 @@ check: ## everything CI does
 .PHONY: clean
 clean: ## remove the environment, the builds and the caches
 	@rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
-	  .import_linter_cache .setup.lock
+	  .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -35,7 +35,8 @@ install() { .venv/bin/python -m pip install --quiet --disable-pip-version-check 
 
 # Two makes at a time would install over each other.
 if command -v flock >/dev/null; then
-    exec 9>.setup.lock
+    mkdir -p build
+    exec 9>build/setup.lock
     flock 9
 fi
 
