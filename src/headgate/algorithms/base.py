@@ -34,6 +34,7 @@ class Algorithm:
         self.limit = limit
         self.window_ns = window_ns
         self.capacity = capacity
+        self.atomic = True
 
     def wait(self, state: object, cost: i64, now: i64) -> i64:
         """The least wait after which ``cost`` passes: 0 passes now, `NEVER` never does.

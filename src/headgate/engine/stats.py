@@ -46,9 +46,10 @@ class Usage:
         self.limit: int = algorithm.limit
         self.window_ns: int = algorithm.window_ns
         self.capacity: int = algorithm.capacity
-        self.used: int = keyspace.used_of(key, now)
-        self.remaining: int = keyspace.remaining_of(key, now)
-        self.reset_after_ns: int = keyspace.reset_of(key, now)
+        state = keyspace.state_of(key, now)
+        self.used: int = algorithm.used(state, now)
+        self.remaining: int = algorithm.remaining(state, now)
+        self.reset_after_ns: int = algorithm.reset(state, now)
         self.rate_per_second = self.used * 1e9 / self.window_ns
 
 

@@ -79,7 +79,9 @@ class Fields:
             raise
         except InvalidInput as error:
             place = self.place(name)
-            raise InvalidPolicy(f"{place}: {error.message}", place) from error
+            told = error.message.removeprefix(name)
+            separator = "" if told != error.message else ": "
+            raise InvalidPolicy(f"{place}{separator}{told}", place) from error
 
     def required(self, name: str) -> Any:  # noqa: ANN401 - a value of a plain document
         """The field's value, whatever it is."""
