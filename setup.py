@@ -22,8 +22,6 @@ ROOT = Path(__file__).resolve().parent
 # Globs of the modules on the path of a decision. One that matches nothing yet is skipped, and so is every
 # __init__.py: packages stay plain Python, because compiling them buys nothing and complicates imports.
 HOT_MODULES = (
-    "src/headgate/clock.py",
-    "src/headgate/key.py",
     "src/headgate/decision.py",
     "src/headgate/algorithms/*.py",
     "src/headgate/engine/table.py",

@@ -32,7 +32,7 @@ NEEDS = {
 }
 
 # A hot module that every build has; what it was loaded from tells which build this is.
-WITNESS = "headgate.clock"
+WITNESS = "headgate.decision"
 
 
 def compiled_build() -> bool:
