@@ -15,6 +15,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    import asyncio
+    import threading
     from collections.abc import Callable
 
 __all__ = ["NS_PER_MS", "NS_PER_SECOND", "Clock", "SystemClock", "seconds_to_ns"]
@@ -54,6 +56,20 @@ class Clock:
         import asyncio  # noqa: PLC0415 - asyncio costs 20 ms to import; sync users never need it
 
         await asyncio.sleep(seconds)
+
+    def wait_for(self, signal: threading.Event, seconds: float | None) -> None:
+        """Block this thread until the signal or the time, whichever comes first; None: no time."""
+        signal.wait(seconds)
+
+    async def wait_for_async(self, signal: asyncio.Event, seconds: float | None) -> None:
+        """Suspend this task until the signal or the time, whichever comes first; None: no time."""
+        import asyncio  # noqa: PLC0415 - see sleep_async
+
+        try:
+            async with asyncio.timeout(seconds):
+                await signal.wait()
+        except TimeoutError:
+            return
 
 
 class SystemClock(Clock):

@@ -27,11 +27,14 @@ __all__ = [
     "InvalidKey",
     "InvalidPolicy",
     "InvalidRate",
+    "LineFull",
     "MalformedRequest",
+    "MissingKey",
     "NotFound",
     "RateLimited",
     "StoreUnavailable",
     "TooLarge",
+    "TooManyPeers",
     "TooManyReservations",
     "Unauthorized",
     "UnknownReservation",
@@ -102,6 +105,13 @@ class CircuitOpen(RateLimited):
     jsonrpc_code = -32002
 
 
+class LineFull(RateLimited):
+    """So many callers wait for their turn that one more may not."""
+
+    code = "line_full"
+    title = "Too many are waiting"
+
+
 class InvalidInput(HeadgateError, ValueError):
     """The caller's input breaks a stated constraint."""
 
@@ -115,6 +125,14 @@ class InvalidKey(InvalidInput, TypeError):
 
     code = "invalid_key"
     title = "Invalid key"
+
+
+class MissingKey(InvalidInput):
+    """A request lacks the attribute that it is limited by."""
+
+    code = "missing_key"
+    status = 400
+    title = "Missing key"
 
 
 class InvalidCost(InvalidInput, TypeError):
@@ -216,6 +234,14 @@ class TooManyReservations(HeadgateError):
     code = "too_many_reservations"
     status = 503
     title = "Too many reservations"
+
+
+class TooManyPeers(HeadgateError):
+    """More peers hold something that may not be forgotten than may be kept."""
+
+    code = "too_many_peers"
+    status = 503
+    title = "Too many peers"
 
 
 class StoreUnavailable(HeadgateError):

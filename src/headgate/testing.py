@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from headgate.clock import NS_PER_SECOND, Clock, seconds_to_ns
+
+if TYPE_CHECKING:
+    import asyncio
+    import threading
 
 __all__ = ["ManualClock"]
 
@@ -24,6 +30,7 @@ class ManualClock(Clock):
 
     def __init__(self, start_ns: int = 0, wall_offset_ns: int = _START_OF_2026_NS) -> None:
         self._now = start_ns
+        self._alarms: list[int] = []
         super().__init__(self._read, wall_offset_ns)
 
     def advance(self, seconds: float) -> None:
@@ -43,11 +50,37 @@ class ManualClock(Clock):
         self.advance(seconds)
 
     async def sleep_async(self, seconds: float) -> None:
-        """Yield to other tasks once, then return that much later."""
+        """Return that much later. When several tasks wait, time moves to the nearest moment first."""
+        await self._until(self._now + seconds_to_ns(seconds), None)
+
+    def wait_for(self, signal: threading.Event, seconds: float | None) -> None:
+        """Return at once if the signal is there; else at once too, that much later."""
+        if seconds is None:
+            signal.wait()
+        elif not signal.is_set():
+            self.advance(seconds)
+
+    async def wait_for_async(self, signal: asyncio.Event, seconds: float | None) -> None:
+        """Return at the signal, or that much later if it does not come before."""
+        if seconds is None:
+            await signal.wait()
+        else:
+            await self._until(self._now + seconds_to_ns(seconds), signal)
+
+    async def _until(self, moment: int, signal: asyncio.Event | None) -> None:
         import asyncio  # noqa: PLC0415 - see Clock.sleep_async
 
-        await asyncio.sleep(0)
-        self.advance(seconds)
+        self._alarms.append(moment)
+        try:
+            while True:
+                await asyncio.sleep(0)
+                if self._now >= moment or (signal is not None and signal.is_set()):
+                    return
+                if moment <= min(self._alarms):
+                    self._now = moment
+                    return
+        finally:
+            self._alarms.remove(moment)
 
     def _read(self) -> int:
         return self._now

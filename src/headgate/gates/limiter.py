@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mypy_extensions import i64
 
     from headgate.clock import Clock
+    from headgate.gates.lines import Lines
     from headgate.gates.waiting import Turn
     from headgate.rate import Rate
 
@@ -88,6 +89,10 @@ class Limiter:
         self._first = self._spaces[0]
         self._book = ReservationBook(max_keys)
         self._lock = threading.RLock()
+        # Who waits for a turn; headgate.gates.waiting makes it when somebody first does.
+        self.lines: Lines | None = None
+        # What a turn of these spends is given back when the turn is over.
+        self.holds_permits = algorithm == "concurrency"
         # See headgate.engine.table on why a compiled check of an atomic algorithm needs no lock.
         self._may_be_direct = (
             enabled
@@ -141,6 +146,8 @@ class Limiter:
             granted_at: i64 = now if granted_at_ns is None else granted_at_ns
             for space in self._spaces:
                 space.refund(key, cost, now, granted_at)
+        if self.lines is not None:
+            self.lines.nudge(key)
 
     def reserve(self, key: str, cost: int, ttl: float = 60.0) -> Reservation:
         """Set cost aside for work whose real cost is known only afterwards.
@@ -197,6 +204,8 @@ class Limiter:
         with self._lock:
             for space in self._spaces:
                 space.clear(key)
+        if self.lines is not None:
+            self.lines.nudge(key)
 
     def stats(self) -> TableStats:
         """How many keys are kept, and what had to be given up."""
@@ -206,7 +215,11 @@ class Limiter:
         """Bring a hold to its real cost; for `Reservation`."""
         with self._lock:
             now = self._tick()
-            self._book.close(reservation_id).settle(cost, now)
+            hold = self._book.close(reservation_id)
+            hold.settle(cost, now)
+        if self.lines is not None:
+            for _, key in hold.keys:
+                self.lines.nudge(key)
 
     def _tick(self) -> i64:
         """The time, with the holds that are due by now released."""
