@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,13 +30,12 @@ NEEDS = {
     "needs_wrk": ("wrk",),
 }
 
-# A hot module that every build has; what it was loaded from tells which build this is.
-WITNESS = "headgate.decision"
+# All compiled modules are in this one library; a build without it is plain Python.
+COMPILED_LIBRARY = "headgate__mypyc"
 
 
 def compiled_build() -> bool:
-    spec = importlib.util.find_spec(WITNESS)
-    return bool(spec and spec.origin and spec.origin.endswith(tuple(EXTENSION_SUFFIXES)))
+    return importlib.util.find_spec(COMPILED_LIBRARY) is not None
 
 
 def pytest_report_header() -> str:
