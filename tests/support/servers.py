@@ -170,7 +170,7 @@ def nginx_server(directory: Path, http: str, *, port: int | None = None) -> Iter
 
 
 def _in_wheel(name: str) -> Path | None:
-    """Servers that come as wheels: Valkey in every development setup, nginx with the benches."""
+    """Servers that come as wheels with the development requirements."""
     machine = platform.machine().lower().replace("amd64", "x86_64")
     target = f"{platform.system().lower()}-{machine}"
     places = {
