@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import servers
+from tests.support.build import compiled_build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,13 +29,6 @@ NEEDS = {
     "needs_nginx": ("nginx",),
     "needs_wrk": ("wrk",),
 }
-
-# All compiled modules are in this one library; a build without it is plain Python.
-COMPILED_LIBRARY = "headgate__mypyc"
-
-
-def compiled_build() -> bool:
-    return importlib.util.find_spec(COMPILED_LIBRARY) is not None
 
 
 def pytest_report_header() -> str:
