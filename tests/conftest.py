@@ -53,7 +53,7 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
     """One Redis or Valkey for the session. Tests share it: use keys of your own, or flush it."""
     with servers.redis_server(tmp_path_factory.mktemp("redis")) as server:
         yield server
