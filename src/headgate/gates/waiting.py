@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from headgate.gates.limiter import Limiter
 
-__all__ = ["AsyncTurn", "Turn", "lines_of"]
+__all__ = ["AsyncTurn", "Turn", "lines_of", "valid_timeout"]
 
 _FOREVER: Final = 10 * 365 * 86_400.0
 _making: Final = threading.Lock()
@@ -169,7 +169,7 @@ class Turn:
         self._limiter = limiter
         self._key = key
         self._cost = cost
-        self._timeout = _valid_timeout(timeout)
+        self._timeout = valid_timeout(timeout)
         self._quest: _Quest | None = None
 
     def __enter__(self) -> Decision:
@@ -221,7 +221,7 @@ class AsyncTurn:
         self._limiter = limiter
         self._key = key
         self._cost = cost
-        self._timeout = _valid_timeout(timeout)
+        self._timeout = valid_timeout(timeout)
         self._quest: _Quest | None = None
 
     def __await__(self) -> Generator[Any, None, Decision]:
@@ -278,7 +278,8 @@ def _refusal(decision: Decision, wait: int) -> Decision:
     )
 
 
-def _valid_timeout(timeout: float | None) -> float | None:
+def valid_timeout(timeout: float | None) -> float | None:
+    """Seconds to wait at most; None for ever, which more than ten years are too."""
     if timeout is None:
         return None
     if isinstance(timeout, bool) or isnan(timeout) or timeout < 0:
