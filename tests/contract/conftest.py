@@ -1,0 +1,75 @@
+"""Every store passes the same tests: the one in memory, SQLite, and a real PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from headgate.policy.model import Policy
+from headgate.storage import open_store
+from headgate.testing import ManualClock
+from tests.support.postgres import postgres_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STORES = ("memory", "sqlite", "postgresql")
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture
+def empty_postgres(postgres_url):
+    """The URL of a PostgreSQL database with nothing in it."""
+    engine = create_engine(postgres_url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+    return postgres_url
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+def url_of(kind, request, tmp_path):
+    if kind == "memory":
+        return "memory://"
+    if kind == "sqlite":
+        return f"sqlite:///{tmp_path / 'store.db'}"
+    return request.getfixturevalue("empty_postgres")
+
+
+@pytest.fixture(params=STORES)
+def url(request, tmp_path):
+    return url_of(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=STORES[1:])
+def durable_url(request, tmp_path):
+    """The URL of a store that outlives its process."""
+    return url_of(request.param, request, tmp_path)
+
+
+@pytest.fixture
+def store(url, clock):
+    with open_store(url, clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def policy():
+    """Makes a policy: ``policy("api", limit=5)``."""
+
+    def make(name, **fields):
+        return Policy.from_dict({"name": name, "limit": 10, "window": "1m", **fields})
+
+    return make
