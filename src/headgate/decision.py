@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, final
-
-if TYPE_CHECKING:
-    from mypy_extensions import i64
+from typing import Final, final
 
 __all__ = ["NEVER", "Decision"]
 
@@ -33,13 +30,13 @@ class Decision:
     def __init__(  # noqa: PLR0917, PLR0913 - positional: built on every check
         self,
         allowed: bool,
-        limit: i64,
-        remaining: i64,
-        retry_after_ns: i64,
-        reset_after_ns: i64,
-        delay_ns: i64,
+        limit: int,
+        remaining: int,
+        retry_after_ns: int,
+        reset_after_ns: int,
+        delay_ns: int,
         policy: str,
-        window_ns: i64,
+        window_ns: int,
         levels: tuple[Decision, ...] = (),
     ) -> None:
         self.allowed = allowed
@@ -65,17 +62,17 @@ class Decision:
         """Seconds until the same call passes; 0.0 when it passed, ``inf`` when it never can."""
         if self.retry_after_ns == NEVER:
             return float("inf")
-        return int(self.retry_after_ns) / 1e9
+        return self.retry_after_ns / 1e9
 
     @property
     def reset_after(self) -> float:
         """Seconds until the whole allowance is back."""
-        return int(self.reset_after_ns) / 1e9
+        return self.reset_after_ns / 1e9
 
     @property
     def delay(self) -> float:
         """Seconds that an admitted caller of a queueing limit must wait."""
-        return int(self.delay_ns) / 1e9
+        return self.delay_ns / 1e9
 
     def __repr__(self) -> str:
         return (
