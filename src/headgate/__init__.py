@@ -76,7 +76,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - the types stand above, for type checkers
+def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         message = f"module 'headgate' has no attribute {name!r}"

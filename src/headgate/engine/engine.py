@@ -338,7 +338,7 @@ class Engine:
             return
         try:
             self._observer.denied(policy, key)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever an observer raises, the decision stands
             _log.exception("the denial observer raised and was removed")
             self._observer = None
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from headgate.errors import TooManyReservations, UnknownReservation
 
 if TYPE_CHECKING:
-
     from headgate.decision import Decision
     from headgate.engine.table import Keyspace
 

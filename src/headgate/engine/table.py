@@ -49,7 +49,7 @@ class TableStats:
         overflowed: times that a key could not be kept and was decided on the shared overflow state.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - six plain counters
+    def __init__(
         self,
         keys: int,
         max_keys: int,
@@ -187,7 +187,7 @@ class Keyspace:
         denied: checks answered no.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - built in two places only
+    def __init__(
         self,
         table: KeyedTable,
         algorithm: Algorithm,

@@ -83,7 +83,7 @@ class Fields:
             separator = "" if told != error.message else ": "
             raise InvalidPolicy(f"{place}{separator}{told}", place) from error
 
-    def required(self, name: str) -> Any:  # noqa: ANN401 - a value of a plain document
+    def required(self, name: str) -> Any:
         """The field's value, whatever it is."""
         if not self.given(name):
             place = self.place(name)
@@ -159,7 +159,7 @@ class Fields:
             raise self.error(name, "must be text (put it in quotes)", value)
         if len(value) > max_length:
             raise self.error(name, f"must be at most {max_length} characters", value)
-        if any(0xD800 <= ord(char) <= 0xDFFF for char in value):  # noqa: PLR2004 - surrogates
+        if any(0xD800 <= ord(char) <= 0xDFFF for char in value):
             raise self.error(name, "must be valid Unicode", value)
         return value
 
@@ -168,7 +168,7 @@ def _shown(value: object) -> str:
     """A value as a message shows it: never long, never a way to smuggle control characters."""
     if isinstance(value, str):
         shown = ascii(value[:60])
-        return f"{shown}..." if len(value) > 60 else shown  # noqa: PLR2004
+        return f"{shown}..." if len(value) > 60 else shown
     if isinstance(value, (bool, int, float)) or value is None:
         shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else ""
         return shown or (repr(value) if not _is_huge(value) else "a huge number")
@@ -176,4 +176,4 @@ def _shown(value: object) -> str:
 
 
 def _is_huge(value: object) -> bool:
-    return isinstance(value, int) and value.bit_length() > 128  # noqa: PLR2004
+    return isinstance(value, int) and value.bit_length() > 128

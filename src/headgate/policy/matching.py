@@ -1,6 +1,6 @@
-"""Patterns over one attribute: exact, prefix, wildcard, presence.
+r"""Patterns over one attribute: exact, prefix, wildcard, presence.
 
-``acme`` is exact, ``/api/*`` a prefix, ``*`` presence, ``/v*/items`` a wildcard; ``\\*`` is a literal
+``acme`` is exact, ``/api/*`` a prefix, ``*`` presence, ``/v*/items`` a wildcard; ``\*`` is a literal
 star. A pattern is matched in time linear in the value, whatever the pattern: no regular expressions.
 """
 
@@ -27,7 +27,7 @@ class Pattern:
         self.text = text
         self.literal = parts[0]
         self.is_exact = len(parts) == 1
-        self.is_presence = len(parts) == 2 and not parts[0] and not parts[1]  # noqa: PLR2004
+        self.is_presence = len(parts) == 2 and not parts[0] and not parts[1]
         self._middle = parts[1:-1]
         self._tail = parts[-1]
 

@@ -173,7 +173,9 @@ def _read_levels(top: Fields, policy: str) -> tuple[Level, ...]:
         return (_read_level(top, None, policy),)
     nested = top.objects("levels", MAX_LEVELS)
     if not nested:
-        raise top.error("levels", "must hold at least one level; leave it out for a single limit", [])
+        raise top.error(
+            "levels", "must hold at least one level; leave it out for a single limit", []
+        )
     levels = []
     names: set[str] = set()
     for fields in nested:
@@ -271,4 +273,3 @@ def read_policies(documents: list[Mapping[str, Any]]) -> list[Policy]:
             raise InvalidPolicy(message, f"{place}.name")
         policies[policy.name] = policy
     return list(policies.values())
-
