@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from headgate.gates.waiting import Turn
     from headgate.rate import Rate
 
-__all__ = ["Limiter", "Reservation"]
+__all__ = ["Limiter", "Reservation", "valid_cost", "valid_key"]
 
 MAX_COST: Final = 10**12
 MAX_TTL: Final = 366 * 86400.0
@@ -115,17 +115,17 @@ class Limiter:
             InvalidCost: the cost is negative, huge, or no whole number.
         """
         if type(key) is not str or not key:
-            key = _valid_key(key)
+            key = valid_key(key)
         if not 0 <= cost <= MAX_COST:
             raise _invalid_cost(cost)
         if self._direct:
             return self._first.check(key, cost, self._now())
-        return self._check(key, _valid_cost(cost))
+        return self._check(key, valid_cost(cost))
 
     def peek(self, key: str, cost: int = 1) -> Decision:
         """What `check` would answer; nothing is spent."""
-        key = _valid_key(key)
-        cost = _valid_cost(cost)
+        key = valid_key(key)
+        cost = valid_cost(cost)
         with self._lock:
             now = self._tick()
             return combine([space.peek(key, cost, now) for space in self._spaces])
@@ -139,8 +139,8 @@ class Limiter:
             granted_at_ns: when it was spent, on the limiter's clock; now when left out. What was spent
                 in a window that is over does not come back.
         """
-        key = _valid_key(key)
-        cost = _valid_cost(cost)
+        key = valid_key(key)
+        cost = valid_cost(cost)
         with self._lock:
             now = self._tick()
             granted_at: i64 = now if granted_at_ns is None else granted_at_ns
@@ -160,8 +160,8 @@ class Limiter:
         Raises:
             TooManyReservations: when ``max_keys`` holds are open.
         """
-        key = _valid_key(key)
-        cost = _valid_cost(cost)
+        key = valid_key(key)
+        cost = valid_cost(cost)
         if not 0 < ttl <= MAX_TTL:
             message = f"ttl must be above 0 and at most {MAX_TTL:g} seconds, got {ttl!r}"
             raise InvalidInput(message)
@@ -189,18 +189,18 @@ class Limiter:
         """
         from headgate.gates.waiting import Turn  # noqa: PLC0415 - loads when it is used
 
-        return Turn(self, _valid_key(key), _valid_cost(cost), timeout)
+        return Turn(self, valid_key(key), valid_cost(cost), timeout)
 
     def usage(self, key: str) -> list[Usage]:
         """What a key has spent and has left, for each limit; nothing is spent."""
-        key = _valid_key(key)
+        key = valid_key(key)
         with self._lock:
             now = self._tick()
             return [Usage(space, key, now) for space in self._spaces]
 
     def reset(self, key: str) -> None:
         """Hand a key its whole allowance back."""
-        key = _valid_key(key)
+        key = valid_key(key)
         with self._lock:
             for space in self._spaces:
                 space.clear(key)
@@ -284,7 +284,7 @@ class Reservation:
             UnknownReservation: it was settled before, has expired, or the decision was no.
         """
         self._settled = True
-        self._limiter.settle(self._id, None if cost is None else _valid_cost(cost))
+        self._limiter.settle(self._id, None if cost is None else valid_cost(cost))
 
     def release(self) -> None:
         """Give the whole hold back.
@@ -307,7 +307,7 @@ class Reservation:
             self.commit(None if kind is None else 0)
 
 
-def _valid_key(key: object) -> str:
+def valid_key(key: object) -> str:
     """A plain string that is not empty.
 
     Anything else is refused rather than turned into text: an attribute that is None for everybody
@@ -322,7 +322,8 @@ def _valid_key(key: object) -> str:
     return str(key)
 
 
-def _valid_cost(cost: object) -> int:
+def valid_cost(cost: object) -> int:
+    """A whole number from 0 on."""
     if isinstance(cost, bool) or not isinstance(cost, int):
         message = f"cost must be a whole number, got {type(cost).__name__}; round it up"
         raise InvalidCost(message)
