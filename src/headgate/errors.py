@@ -21,7 +21,9 @@ __all__ = [
     "ConfigurationError",
     "Conflict",
     "Forbidden",
+    "HeaderTooLarge",
     "HeadgateError",
+    "InternalError",
     "InvalidCost",
     "InvalidInput",
     "InvalidKey",
@@ -29,15 +31,23 @@ __all__ = [
     "InvalidRate",
     "LineFull",
     "MalformedRequest",
+    "MethodNotAllowed",
     "MissingKey",
     "NotFound",
+    "PreconditionFailed",
     "RateLimited",
+    "RequestTimeout",
+    "ShuttingDown",
     "StoreUnavailable",
     "TooLarge",
+    "TooManyConnections",
+    "TooManyLimits",
     "TooManyPeers",
     "TooManyReservations",
     "Unauthorized",
     "UnknownReservation",
+    "UnsupportedMediaType",
+    "UriTooLong",
 ]
 
 
@@ -76,20 +86,20 @@ class RateLimited(HeadgateError):
     jsonrpc_code: ClassVar[int] = -32001
 
     def __init__(self, decision: Decision, key: str = "") -> None:
-        retry = decision.retry_after
+        super().__init__(self._describe(decision, key), key=key, policy=decision.policy)
+        self.decision = decision
+        self.key = key
+
+    def _describe(self, decision: Decision, key: str) -> str:
         when = (
             "it can never pass: the cost is above the capacity"
             if decision.never_fits
-            else f"retry after {retry:.3f} s"
+            else f"retry after {decision.retry_after:.3f} s"
         )
-        super().__init__(
+        return (
             f"rate limit {decision.policy!r} reached: {decision.limit} per "
-            f"{decision.window_ns / 1e9:g} s; {when}",
-            key=key,
-            policy=decision.policy,
+            f"{decision.window_ns / 1e9:g} s; {when}"
         )
-        self.decision = decision
-        self.key = key
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions cross process boundaries in task queues: rebuild from the decision.
@@ -103,6 +113,12 @@ class CircuitOpen(RateLimited):
     status = 503
     title = "Circuit open"
     jsonrpc_code = -32002
+
+    def _describe(self, decision: Decision, key: str) -> str:
+        return (
+            f"the circuit of {key!r:.200} is open, because its calls failed; "
+            f"retry after {decision.retry_after:.3f} s"
+        )
 
 
 class LineFull(RateLimited):
@@ -236,6 +252,14 @@ class TooManyReservations(HeadgateError):
     title = "Too many reservations"
 
 
+class TooManyLimits(HeadgateError):
+    """More limits that callers bring along are in use than may be kept."""
+
+    code = "too_many_limits"
+    status = 503
+    title = "Too many limits"
+
+
 class TooManyPeers(HeadgateError):
     """More peers hold something that may not be forgotten than may be kept."""
 
@@ -257,3 +281,74 @@ class ConfigurationError(HeadgateError):
 
     code = "configuration_error"
     title = "Configuration error"
+
+
+class UriTooLong(TooLarge):
+    """The address of a request is above its limit."""
+
+    code = "uri_too_long"
+    status = 414
+    title = "Address too long"
+
+
+class HeaderTooLarge(TooLarge):
+    """The head of a request is above its limit."""
+
+    code = "header_too_large"
+    status = 431
+    title = "Header fields too large"
+
+
+class UnsupportedMediaType(InvalidInput):
+    """The body is not of the type that the call takes."""
+
+    code = "unsupported_media_type"
+    status = 415
+    title = "Unsupported media type"
+
+
+class MethodNotAllowed(HeadgateError):
+    """The address exists and has no such method."""
+
+    code = "method_not_allowed"
+    status = 405
+    title = "Method not allowed"
+
+
+class PreconditionFailed(Conflict):
+    """The thing is not in the state that the caller made a condition."""
+
+    code = "precondition_failed"
+    status = 412
+    title = "Precondition failed"
+
+
+class RequestTimeout(HeadgateError):
+    """A request was begun and not finished in time."""
+
+    code = "request_timeout"
+    status = 408
+    title = "Request timeout"
+
+
+class TooManyConnections(HeadgateError):
+    """More connections are open than may be."""
+
+    code = "too_many_connections"
+    status = 503
+    title = "Too many connections"
+
+
+class ShuttingDown(HeadgateError):
+    """The service is about to stop; another one will answer."""
+
+    code = "shutting_down"
+    status = 503
+    title = "Shutting down"
+
+
+class InternalError(HeadgateError):
+    """A defect in Headgate; the log has the details."""
+
+    code = "internal_error"
+    title = "Internal error"

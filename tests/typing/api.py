@@ -1,0 +1,154 @@
+"""What users write, as mypy --strict sees it. Nothing runs this."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, assert_type
+
+from headgate import (
+    AsyncLimiter,
+    CircuitState,
+    Decision,
+    Limiter,
+    PeerLimiter,
+    Rate,
+    RateLimited,
+    limit,
+)
+from headgate.gates.peer import to_jsonrpc
+
+if TYPE_CHECKING:
+    from headgate.engine.stats import Usage
+
+
+def limiters() -> None:
+    limiter = Limiter("100/minute", burst=20)
+    Limiter(Rate.per_second(10), algorithm="sliding_window", name="api")
+    Limiter([Rate.per_second(10), Rate.parse("100/minute")])
+    decision = limiter.check("user:1", cost=2)
+    assert_type(decision, Decision)
+    assert_type(decision.retry_after, float)
+    left: int = decision.remaining
+    assert_type(left, int)
+    assert_type(bool(decision), bool)
+    assert_type(limiter.peek("user:1"), Decision)
+    assert_type(limiter.usage("user:1"), "list[Usage]")
+    with limiter.acquire("job:7", timeout=1.5) as turn:
+        assert_type(turn, Decision)
+    with limiter.reserve("user:1", 4_000, ttl=30) as hold:
+        hold.commit(1_200)
+
+
+async def async_limiters() -> None:
+    limiter = AsyncLimiter("100/minute", burst=20)
+    assert_type(await limiter.check("user:1"), Decision)
+    assert_type(await limiter.peek("user:1", cost=3), Decision)
+    async with limiter.acquire("job:7", timeout=1.5) as turn:
+        assert_type(turn, Decision)
+    assert_type(await limiter.acquire("job:7"), Decision)
+    async with limiter.reserve("user:1", 4_000) as hold:
+        await hold.commit(1_200)
+    assert_type(limiter.sync, Limiter)
+
+
+@limit("5/second", key=lambda user, **_: user)
+def send(user: str, text: str, *, urgent: bool = False) -> int:
+    return len(user) + len(text) + urgent
+
+
+@limit("5/second", key=lambda user: user, cost=lambda texts: len(texts), wait=2.5)
+async def send_all(user: str, texts: list[str]) -> list[int]:
+    return [len(user) + len(text) for text in texts]
+
+
+@limit("5/second", wait=True)
+def numbers(most: int) -> Iterator[int]:
+    yield from range(most)
+
+
+@limit("5/second", exempt_when=lambda most: most > 3)
+async def async_numbers(most: int) -> AsyncIterator[int]:
+    for number in range(most):
+        yield number
+
+
+class Client:
+    @limit("10/second", key=lambda self: self.name)
+    def fetch(self, path: str) -> bytes:
+        return path.encode()
+
+    @property
+    def name(self) -> str:
+        return "client"
+
+    @limit("10/second")
+    @staticmethod
+    def outer(path: str) -> bytes:
+        return path.encode()
+
+    @staticmethod
+    @limit("10/second")
+    def inner(path: str) -> bytes:
+        return path.encode()
+
+    @limit("10/second")
+    @classmethod
+    def make(cls, name: str) -> Client:
+        return cls()
+
+    @classmethod
+    @limit("10/second")
+    def build(cls, name: str) -> Client:
+        return cls()
+
+
+async def decorated() -> None:
+    assert_type(send("ann", "hello", urgent=True), int)
+    send("ann", 5)  # type: ignore[arg-type]
+    send("ann")  # type: ignore[call-arg]
+    assert_type(await send_all("ann", ["hello"]), list[int])
+    assert_type(next(numbers(3)), int)
+    assert_type([number async for number in async_numbers(3)], list[int])
+    client = Client()
+    assert_type(client.fetch("/"), bytes)
+    client.fetch(5)  # type: ignore[arg-type]
+    assert_type(Client.fetch(client, "/"), bytes)
+    assert_type(Client.outer("/"), bytes)
+    assert_type(client.outer("/"), bytes)
+    assert_type(client.inner("/"), bytes)
+    assert_type(Client.make("ann"), Client)
+    assert_type(Client.build("ann"), Client)
+    limit(limiter=Limiter("5/second"), wait=2.5)
+    limit("5/second", cost="1")  # type: ignore[arg-type]
+
+
+def refused() -> None:
+    try:
+        send("ann", "hello")
+    except RateLimited as error:
+        assert_type(error.decision, Decision)
+        assert_type(error.decision.retry_after, float)
+
+
+async def peers() -> None:
+    limiter = PeerLimiter.strict()
+    assert_type(PeerLimiter.default(), PeerLimiter)
+    assert_type(PeerLimiter.lenient(), PeerLimiter)
+    PeerLimiter("50/second", burst=100, failure_threshold=5, recovery_timeout=10.0)
+    assert_type(limiter.check("node-7"), Decision)
+    limiter.record_success("node-7")
+    limiter.record_failure("node-7")
+    assert_type(limiter.circuit_state("node-7"), CircuitState)
+    assert_type(limiter.available_tokens("node-7"), int)
+    assert_type(limiter.peer_count, int)
+    assert_type(limiter.peers(), list[str])
+    assert_type(limiter.remove("node-7"), bool)
+    limiter.set_reputation("node-7", 0.5)
+    with limiter.guard("node-7") as decision:
+        assert_type(decision, Decision)
+    async with limiter.guard("node-7", cost=2):
+        pass
+    try:
+        limiter.guard("node-7").__enter__()
+    except RateLimited as error:
+        assert_type(to_jsonrpc(error), dict[str, object])
