@@ -76,8 +76,8 @@ def _prepare_sqlite(database: Database, path: Path) -> None:
 def _file_lock(path: Path) -> Iterator[None]:
     """One process at a time, for a database file that may not exist yet.
 
-    SQLite's own locks are not enough: the change to WAL fails at once, whatever the busy timeout, when
-    another connection so much as reads. Every wait inside is bounded, and the lock goes with its process.
+    SQLite's own locks are not enough: while another connection writes, the change to WAL fails at once,
+    whatever the busy timeout. Every wait inside is bounded, and the lock goes with its process.
     """
     handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -98,8 +98,8 @@ def _revision(connection: Connection) -> str | None:
     """The revision that the schema is at; None when there is no schema."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
-    wanted = select(column("version_num")).select_from(table(VERSION_TABLE))
-    row: Any = connection.execute(wanted).first()
+    wanted: Any = select(column("version_num")).select_from(table(VERSION_TABLE))
+    row = connection.execute(wanted).first()
     return None if row is None else str(row[0])
 
 

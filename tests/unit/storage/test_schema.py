@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -38,6 +39,17 @@ def test_an_open_at_the_newest_schema_runs_no_migration(url, monkeypatch):
     open_store(url).close()
     monkeypatch.setattr(schema, "_upgrade", lambda connection: pytest.fail("migrated"))
     open_store(url).close()
+
+
+def test_who_opens_waits_for_who_prepares(url, path):
+    opener = threading.Thread(target=lambda: open_store(url).close())
+    with schema._file_lock(path):
+        opener.start()
+        opener.join(0.05)
+        assert opener.is_alive()
+        assert not path.exists()
+    opener.join(10)
+    assert path.exists()
 
 
 def test_a_store_of_a_newer_version_is_refused(url, path):
