@@ -8,10 +8,10 @@ Units: ``cost`` in tokens, times in whole nanoseconds since the clock's origin. 
 64 bits signed, for ``0 <= now < 2**58`` (nine years of uptime); `headgate.rate` holds the bounds.
 
 Clocks. One that stands still is harmless by construction. After one that went back, a state that is
-ahead of now by at most one window (for a bucket: one whole refill) is believed, and its key waits there
-until now has caught up; so threads that read the clock out of order gain nothing. A state further
-ahead comes from another time and counts as never seen. Hence nothing is admitted in the new time
-beyond the definition, and nothing is refused for longer than two windows (two refills).
+ahead of now by at most one window (or one whole refill of a bucket, if that is longer) is believed, and
+its key waits there until now has caught up; so threads that read the clock out of order gain nothing. A
+state further ahead comes from another time and counts as never seen. Hence nothing is admitted in the
+new time beyond the definition, and nothing is refused for longer than two windows (or two refills).
 """
 
 from __future__ import annotations

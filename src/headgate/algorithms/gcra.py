@@ -41,6 +41,7 @@ class Gcra(Algorithm):
         interval = -(-window_ns * ticks // limit)
         self._interval: i64 = interval
         self._span: i64 = interval * capacity
+        self._window: i64 = window_ns * ticks
 
     def wait(self, state: object, cost: i64, now: i64) -> i64:
         if cost > self.capacity:
@@ -55,7 +56,7 @@ class Gcra(Algorithm):
 
     def refund(self, state: object, cost: i64, now: i64, granted_at: i64) -> object:
         debt = self._debt(state, now)
-        if now - granted_at >= max(self.window_ns, self._span // self._ticks):
+        if (now - granted_at) * self._ticks >= max(self._window, self._span):
             return now * self._ticks + debt
         back = self._span
         if cost < self.capacity:
@@ -94,6 +95,6 @@ class Gcra(Algorithm):
             return 0
         tat: i64 = cast("int", state)
         debt = tat - now * self._ticks
-        if debt <= 0 or debt > 2 * self._span:
+        if debt <= 0 or debt - self._span > max(self._window, self._span):
             return 0
         return debt

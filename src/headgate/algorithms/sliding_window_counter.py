@@ -62,7 +62,7 @@ class SlidingWindowCounter(Algorithm):
         if cost > self.capacity:
             return NEVER
         packed = self._standing(state, now)
-        if cost <= self._room(packed, now):
+        if cost == 0 or cost <= self._room(packed, now):
             return 0
         return self._passes_at(packed, cost) - now
 
@@ -140,19 +140,29 @@ class SlidingWindowCounter(Algorithm):
 
     def _passes_at(self, packed: int, cost: int) -> int:
         """The first moment at which ``cost`` passes, from the start of the state's slot on."""
-        index = packed >> self._size
-        place = self._slots
-        while True:
-            whole = self._sum(packed, place - 1)
-            oldest = self._sum(packed, place) - whole
-            room = self._quota - cost - whole
-            if room >= 0:
-                elapsed = 0
-                if oldest > room:
-                    elapsed = self._slot - room * self._slot // oldest
-                if elapsed < self._slot:
-                    return self._start(index + self._slots - place) + elapsed
-            place -= 1
+        # The slots ahead, by the place that is the oldest then: from `high`, now, down to -1, when
+        # nothing counts any more. In none above the one we look for does the cost pass.
+        low = -1
+        high = self._slots
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._passes_after(packed, cost, middle) < self._slot:
+                low = middle
+            else:
+                high = middle - 1
+        slots = (packed >> self._size) + self._slots - low
+        return self._start(slots) + self._passes_after(packed, cost, low)
+
+    def _passes_after(self, packed: int, cost: int, place: int) -> int:
+        """How much of a slot elapses before ``cost`` passes; all of it when it does not pass in it."""
+        whole = self._sum(packed, place - 1)
+        oldest = self._sum(packed, place) - whole
+        room = self._quota - cost - whole
+        if room < 0:
+            return self._slot
+        if oldest <= room:
+            return 0
+        return self._slot - room * self._slot // oldest
 
     def _sum(self, packed: int, place: int) -> int:
         """What was admitted in the slots from the current one back to ``place``."""
