@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headgate.decision import Decision
+    from headgate.errors import HeadgateError
 
 __all__ = [
     "DEFAULT_STYLES",
@@ -34,6 +35,7 @@ __all__ = [
     "STYLES",
     "HeaderWriter",
     "decision_members",
+    "error_problem",
     "problem",
     "retry_after_seconds",
 ]
@@ -176,6 +178,17 @@ def problem(decision: Decision, status: int = 429) -> dict[str, object]:
         "code": RateLimited.code,
         "violated-policies": violated or [decision.policy],
         **decision_members(decision),
+    }
+
+
+def error_problem(error: HeadgateError) -> dict[str, object]:
+    """Problem details (RFC 9457) for an error that is not a refusal by a limit."""
+    return {
+        "type": f"urn:headgate:problem:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.message,
+        "code": error.code,
     }
 
 
