@@ -215,5 +215,5 @@ class by_all:  # noqa: N801
 
 
 def describe(key: KeyFunction) -> str:
-    """What a request that lacks this key is told."""
-    return str(getattr(key, "what", "the key that it is limited by"))
+    """What requests are said to be limited by, when one lacks it."""
+    return str(getattr(key, "what", "a key of their own"))

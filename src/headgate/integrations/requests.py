@@ -9,13 +9,13 @@ from headgate.errors import InvalidInput, MissingKey
 from headgate.gates.async_limiter import AsyncLimiter
 from headgate.gates.limiter import Limiter
 from headgate.integrations.attributes import by_client_address, describe
+from headgate.rate import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from headgate.decision import Decision
     from headgate.integrations.attributes import KeyFunction
-    from headgate.rate import Rate
 
     Missing = Literal["error", "exempt", "anonymous"] | KeyFunction
 
@@ -92,10 +92,8 @@ class RequestGate:
             other = missing(source)
             if other:
                 return f"missing:{other}"
-        raise MissingKey(
-            f"the request lacks {describe(self._key)}, which it is limited by; send it",
-            attribute=describe(self._key),
-        )
+        what = describe(self._key)
+        raise MissingKey(f"requests are limited by {what}, and this one lacks it", attribute=what)
 
 
 def _key(key: KeyFunction | None, trusted_proxies: tuple[str, ...]) -> KeyFunction:
@@ -128,6 +126,8 @@ def limiter_for(
     if limiter is None:
         if limit is None:
             raise InvalidInput("a limit is needed: limit='100/minute', or limiter=...")
+        # Several limits may stand in one response's headers, so they need names that differ.
+        given.setdefault("name", str(limit) if isinstance(limit, str | Rate) else "default")
         return Limiter(limit, **given)
     if limit is not None or given:
         names = ", ".join(["limit", *given] if limit is not None else given)
