@@ -1,0 +1,59 @@
+"""Addresses and file handles: what the service asks of the operating system before it serves."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from headgate.errors import ConfigurationError
+
+__all__ = ["bind", "cannot_listen", "raise_file_limit"]
+
+_BACKLOG = 2_048
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        ConfigurationError: the address cannot be had.
+    """
+    try:
+        found = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
+        )
+        family, _, _, _, address = found[0]
+        return socket.create_server(address, family=family, backlog=_BACKLOG)
+    except (OSError, UnicodeError) as error:
+        raise cannot_listen(host, port, "port", error) from error
+
+
+def cannot_listen(host: str, port: int, setting: str, error: Exception) -> ConfigurationError:
+    """Why an address cannot be listened on, and what to do."""
+    option = f"--{setting.replace('_', '-')}"
+    remedy = f"choose another with --host or {option}"
+    code = getattr(error, "errno", None)
+    if code == errno.EADDRINUSE:
+        reason = (
+            f"the port is in use; stop the program that uses it, or choose another with {option}"
+        )
+    elif code in {errno.EACCES, errno.EPERM}:
+        reason = f"ports below 1024 need special rights; choose another with {option}"
+    elif isinstance(error, socket.gaierror):
+        reason = f"the host is not known; {remedy}"
+    else:
+        reason = f"{getattr(error, 'strerror', None) or error}; {remedy}"
+    return ConfigurationError(f"cannot listen on {host}:{port}: {reason}", setting=setting)
+
+
+def raise_file_limit(wanted: int) -> None:
+    """Allow this process as many open files as the system grants, if it does not already."""
+    try:
+        import resource  # noqa: PLC0415 - Windows has none, and no such limit
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

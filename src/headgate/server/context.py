@@ -1,0 +1,50 @@
+"""What the routes work with, put together once by `headgate.server.lifecycle`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from headgate.server.render import Renderer
+
+if TYPE_CHECKING:
+    from headgate.engine.ports import Store
+    from headgate.server.auth import Gatekeeper
+    from headgate.server.lane import CheckLane
+    from headgate.server.policies import PolicyDesk
+    from headgate.server.protocol import Connections
+    from headgate.server.service import CheckService
+    from headgate.settings import Settings
+
+__all__ = ["Context", "TopDenied"]
+
+
+class TopDenied(Protocol):
+    """Says which keys are denied most."""
+
+    def top(self, count: int) -> Sequence[tuple[str, str, int]]:
+        """(policy, key, at most how often), the most denied first."""
+
+
+@dataclass
+class Context:
+    """One running service.
+
+    Attributes:
+        answered: (route, method, status) -> how many requests the routes answered.
+        draining: the service is about to stop.
+    """
+
+    settings: Settings
+    store: Store
+    service: CheckService
+    gatekeeper: Gatekeeper
+    policies: PolicyDesk
+    top_denied: TopDenied
+    version: str
+    renderer: Renderer = field(default_factory=Renderer)
+    lane: CheckLane | None = None
+    connections: Connections | None = None
+    answered: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    draining: bool = False

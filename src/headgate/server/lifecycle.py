@@ -1,0 +1,216 @@
+"""Start, serve, drain, stop.
+
+Whatever can be wrong with a configuration is found before the first connection is accepted, and said in
+one line. On SIGTERM or SIGINT the service stops accepting, answers what is on its way, keeps its counters
+and ends with exit code 0. A second signal ends it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from headgate.clock import SystemClock
+from headgate.server.auth import REFRESH_SECONDS, Gatekeeper
+from headgate.server.binding import bind, cannot_listen, raise_file_limit
+from headgate.server.context import Context
+from headgate.server.heads import HeadBook
+from headgate.server.lane import CheckLane
+from headgate.server.listener import HttpServer, http_config
+from headgate.server.policies import PolicyDesk
+from headgate.server.protocol import Connections
+from headgate.server.resp import build_resp
+from headgate.server.service import CheckService
+from headgate.server.wire import decode_check
+from headgate.wiring import keep_snapshot, open_configured_store, read_snapshot, wire
+
+if TYPE_CHECKING:
+    import socket
+
+    from headgate.clock import Clock
+    from headgate.engine.ports import Store
+    from headgate.settings import Settings
+
+__all__ = ["Running", "run", "serve"]
+
+_log = logging.getLogger("headgate.server")
+_SPARE_FILES = 256
+
+
+@dataclass(frozen=True)
+class Running:
+    """A service that serves.
+
+    Attributes:
+        port: of REST.
+        resp_port: of RESP; None without.
+        stop: drains and ends it; call it on the loop's thread.
+        context: what it works with.
+    """
+
+    port: int
+    resp_port: int | None
+    stop: Callable[[], None]
+    context: Context
+
+
+def run(settings: Settings) -> None:
+    """Serve until a signal comes, and all is drained.
+
+    Raises:
+        ConfigurationError: the service cannot start as it is configured.
+    """
+    _configure_logging(settings.log_level)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve(settings, _announce))
+
+
+async def serve(
+    settings: Settings, started: Callable[[Running], None], clock: Clock | None = None
+) -> None:
+    """Serve until stopped.
+
+    Args:
+        settings: the configuration.
+        started: is called once connections are accepted.
+        clock: for tests; the system's when left out.
+
+    Raises:
+        ConfigurationError: the service cannot start as it is configured.
+    """
+    clock = clock or SystemClock()
+    listener = bind(settings.host, settings.port)
+    try:
+        with open_configured_store(settings, clock) as store:
+            await _Service(settings, store, clock).serve(listener, started)
+    finally:
+        listener.close()
+
+
+class _Service:
+    """One service, from its parts to its end."""
+
+    def __init__(self, settings: Settings, store: Store, clock: Clock) -> None:
+        self._settings = settings
+        wired = wire(settings, store, clock)
+        gatekeeper = Gatekeeper(store.tokens, clock)
+        gatekeeper.open(is_loopback=settings.is_loopback)
+        self._context = context = Context(
+            settings=settings,
+            store=store,
+            service=CheckService(wired.engine, settings.max_key_bytes),
+            gatekeeper=gatekeeper,
+            policies=PolicyDesk(wired.engine, store.policies),
+            top_denied=wired.top_keys,
+            version=_version(),
+        )
+        if settings.fast_lane:
+            heads = HeadBook(gatekeeper, settings.max_check_bytes)
+            context.lane = CheckLane(
+                context.service, context.renderer, decode_check, heads.known, heads.read
+            )
+        context.connections = self._connections = Connections(settings, context.lane)
+        self._resp = build_resp(context, wired.top_keys if settings.top_keys else None)
+        self._clock = clock
+
+    async def serve(self, listener: socket.socket, started: Callable[[Running], None]) -> None:
+        self._restore()
+        settings = self._settings
+        raise_file_limit(settings.max_connections + _SPARE_FILES)
+        config = http_config(settings, self._context, self._connections)
+        server = HttpServer(config, self._connections, self._begin_drain)
+        resp_port = await self._start_resp(server)
+        loop = asyncio.get_running_loop()
+        self._connections.start(loop)
+        refreshing = loop.create_task(self._refresh_tokens())
+        running = Running(listener.getsockname()[1], resp_port, server.stop, self._context)
+        # What was loaded so far stays: the garbage collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        try:
+            await server.serve_until_stopped(listener, partial(started, running))
+        finally:
+            refreshing.cancel()
+            await self._resp.stop(settings.drain_seconds)
+            self._keep()
+
+    async def _start_resp(self, server: HttpServer) -> int | None:
+        settings = self._settings
+        if settings.resp_port is None:
+            return None
+        try:
+            return await self._resp.start(settings.host, settings.resp_port, server.tls)
+        except OSError as error:
+            raise cannot_listen(settings.host, settings.resp_port, "resp_port", error) from error
+
+    def _begin_drain(self) -> None:
+        self._context.draining = True
+
+    async def _refresh_tokens(self) -> None:
+        while True:
+            await self._clock.sleep_async(REFRESH_SECONDS)
+            await self._context.gatekeeper.refresh()
+
+    def _restore(self) -> None:
+        """Take over the counters of the last graceful stop; what cannot be used is left alone."""
+        content = read_snapshot(self._settings)
+        if content is None:
+            return
+        engine, now = self._context.service.engine, self._clock.now_ns()
+        try:
+            keys = engine.restore(content["engine"])
+            throttles = self._resp.door.throttles
+            keys += throttles.load(content["throttles"], now, self._clock.wall_offset_ns)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            _log.warning("the counters could not all be taken over: %r", error)
+        else:
+            _log.info("took over the counters of %d keys", keys)
+
+    def _keep(self) -> None:
+        throttles = self._resp.door.throttles
+        content = {
+            "engine": self._context.service.engine.snapshot(),
+            "throttles": throttles.dump(self._clock.now_ns(), self._clock.wall_offset_ns),
+        }
+        keep_snapshot(self._settings, content)
+
+
+def _announce(running: Running) -> None:
+    settings = running.context.settings
+    scheme = "https" if settings.tls_certificate else "http"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    resp = f", RESP on port {running.resp_port}" if running.resp_port else ""
+    policies = len(running.context.service.engine.policies())
+    sys.stdout.write(
+        f"headgate {running.context.version} serves {scheme}://{host}:{running.port}{resp}; "
+        f"{policies} policies, data in {settings.data_dir}\n"
+    )
+    sys.stdout.flush()
+
+
+def _configure_logging(level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # These tell of every malformed request; `headgate_http_*` counts them.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - Windows has none
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _version() -> str:
+    return str(sys.modules["headgate"].__version__)  # importing it would load every public name

@@ -1,0 +1,130 @@
+"""uvicorn as this service runs it: our connections, our signals, an end that loses no answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from uvicorn import Config, Server
+
+from headgate.errors import ConfigurationError
+from headgate.server.protocol import Connections, HttpConnection
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from headgate.server.context import Context
+    from headgate.settings import Settings
+
+__all__ = ["HttpServer", "http_config"]
+
+
+def http_config(settings: Settings, context: Context, connections: Connections) -> Config:
+    """Uvicorn's configuration.
+
+    Raises:
+        ConfigurationError: the certificate cannot be used.
+    """
+    connection: Any = partial(HttpConnection, connections)
+    config = Config(
+        _application(context),
+        http=connection,
+        loop="none",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        headers=[("server", "headgate")],
+        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+    )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        message = f"the TLS certificate or its key cannot be used: {error}; both must be PEM files"
+        raise ConfigurationError(message) from error
+    return config
+
+
+def _application(context: Context) -> ASGIApp:
+    from headgate.server.app import create_app  # noqa: PLC0415 - FastAPI loads while others wait
+
+    return create_app(context)
+
+
+class HttpServer(Server):
+    """A uvicorn server that stops the way we want.
+
+    Args:
+        config: of uvicorn.
+        connections: all connections.
+        on_drain: is called when the service begins to stop.
+    """
+
+    def __init__(
+        self, config: Config, connections: Connections, on_drain: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._connections = connections
+        self._on_drain = on_drain
+        self._on_start: Callable[[], None] = _nothing
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """The context of TLS, if the service speaks it."""
+        return self.config.ssl if self.config.is_ssl else None
+
+    async def serve_until_stopped(
+        self, listener: socket.socket, started: Callable[[], None]
+    ) -> None:
+        """Accept connections on this socket until `stop`."""
+        self._on_start = started
+        await self.serve(sockets=[listener])
+
+    def stop(self) -> None:
+        """Begin to stop."""
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        await self.on_tick(0)  # the date header is there before the first request
+        self._on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_drain()
+        self._connections.drain(asyncio.get_running_loop())
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on a signal. uvicorn would raise it again at the end, and the exit code would not be 0."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self._on_signal) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if self.should_exit:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.stop()
+
+
+def _nothing() -> None:
+    """Nobody waits for the start."""

@@ -1,0 +1,142 @@
+"""Changes of policies: first the store, then the engine, one change at a time.
+
+The store is asked off the loop, so that decisions go on meanwhile. The lock keeps the order of two changes
+the same in both places.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from headgate.errors import Conflict, NotFound, PreconditionFailed
+from headgate.policy.model import Policy, read_policies
+from headgate.server.etags import ANY_VERSION
+
+if TYPE_CHECKING:
+    from headgate.engine.engine import Engine
+    from headgate.engine.ports import PolicyStore, StoredPolicy
+
+__all__ = ["PolicyDesk"]
+
+
+class PolicyDesk:
+    """Reads and changes the policies of a service.
+
+    Args:
+        engine: where policies are in force.
+        store: where they are kept.
+    """
+
+    def __init__(self, engine: Engine, store: PolicyStore) -> None:
+        self._engine = engine
+        self._store = store
+        self._one_at_a_time = asyncio.Lock()
+
+    async def list(self) -> Sequence[StoredPolicy]:
+        return await asyncio.to_thread(self._store.list)
+
+    async def get(self, name: str) -> StoredPolicy:
+        return await asyncio.to_thread(self._store.get, name)
+
+    async def create(self, document: Mapping[str, Any], actor: str) -> StoredPolicy:
+        """Add a policy; raises `InvalidPolicy`, or `Conflict` when the name is taken."""
+        policy = await asyncio.to_thread(Policy.from_dict, document)
+        async with self._one_at_a_time:
+            return await self._create(policy, actor)
+
+    async def put(
+        self,
+        name: str,
+        document: Mapping[str, Any],
+        actor: str,
+        *,
+        versions: Collection[int] | None = None,
+        only_new: bool = False,
+    ) -> tuple[StoredPolicy, bool]:
+        """Replace a policy, or create it.
+
+        Args:
+            name: of the policy; the document need not repeat it.
+            document: the policy.
+            actor: who does it.
+            versions: the policy must be there, at one of these versions.
+            only_new: the policy must not be there.
+
+        Returns:
+            The policy, and whether it is new.
+
+        Raises:
+            PreconditionFailed: a condition does not hold.
+            InvalidPolicy: the document is none, or has another name.
+        """
+        policy = await asyncio.to_thread(Policy.from_dict, {"name": name, **document})
+        async with self._one_at_a_time:
+            current = await self._version_of(name)
+            if current is None:
+                if versions is not None:
+                    raise _failed(name, None)
+                return await self._create(policy, actor), True
+            if only_new:
+                raise _failed(name, current)
+            expected = _require_version(name, current, versions)
+            try:
+                stored = await asyncio.to_thread(self._store.replace, name, policy, expected, actor)
+            except Conflict as error:
+                raise _failed(name, error.context.get("current_version")) from error
+            self._engine.set_policy(stored.policy)
+            return stored, False
+
+    async def delete(
+        self, name: str, actor: str, *, versions: Collection[int] | None = None
+    ) -> None:
+        """Take a policy away; raises `NotFound`, or `PreconditionFailed` as `put` does."""
+        async with self._one_at_a_time:
+            current = (await self.get(name)).version
+            expected = _require_version(name, current, versions)
+            try:
+                await asyncio.to_thread(self._store.delete, name, expected, actor)
+            except Conflict as error:
+                raise _failed(name, error.context.get("current_version")) from error
+            self._engine.remove_policy(name)
+
+    async def apply(
+        self, documents: Sequence[Mapping[str, Any]], actor: str
+    ) -> Sequence[StoredPolicy]:
+        """Create or replace all of these, or none; the others stay."""
+        policies = await asyncio.to_thread(read_policies, list(documents))
+        async with self._one_at_a_time:
+            stored = await asyncio.to_thread(self._store.apply, policies, actor)
+            for one in stored:
+                self._engine.set_policy(one.policy)
+            return stored
+
+    async def _create(self, policy: Policy, actor: str) -> StoredPolicy:
+        stored = await asyncio.to_thread(self._store.create, policy, actor)
+        self._engine.set_policy(stored.policy)
+        return stored
+
+    async def _version_of(self, name: str) -> int | None:
+        try:
+            return (await self.get(name)).version
+        except NotFound:
+            return None
+
+
+def _require_version(name: str, current: int, versions: Collection[int] | None) -> int | None:
+    """The version that a change is made to; None when the caller does not mind."""
+    if versions is None:
+        return None
+    if versions is not ANY_VERSION and current not in versions:
+        raise _failed(name, current)
+    return current
+
+
+def _failed(name: str, current: object) -> PreconditionFailed:
+    there = "is not there" if current is None else f"is at version {current}"
+    message = (
+        f"the policy {name[:128]!a} {there}, which is not the condition of the change; "
+        "read it again and repeat the change"
+    )
+    return PreconditionFailed(message, current_version=current)

@@ -1,0 +1,139 @@
+"""The service's counters for Prometheus, read when they are asked for.
+
+The number of series is bounded: limits beyond the busiest thousand are summed up as ``(others)``, keys are
+named only if they are among the few that are denied most, and routes go by their template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+
+if TYPE_CHECKING:
+    from headgate.engine.stats import EngineStats, PolicyStats
+    from headgate.server.context import Context
+
+__all__ = ["CONTENT_TYPE", "exposition"]
+
+CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
+_MAX_LIMITS: Final = 1_000
+_MAX_KEY: Final = 128
+_CHECK_ROUTE: Final = "/api/v1/check"
+
+
+def exposition(context: Context) -> bytes:
+    """All metrics, in the text format of Prometheus."""
+    registry = CollectorRegistry()
+    registry.register(_Collector(context))
+    return generate_latest(registry)
+
+
+class _Collector:
+    """Reads a service when Prometheus asks."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def describe(self) -> list[Metric]:
+        return []  # or registering would collect everything once more
+
+    def collect(self) -> Iterator[Metric]:
+        context = self._context
+        stats = context.service.engine.stats()
+        yield InfoMetricFamily("headgate", "What runs.", {"version": context.version})
+        yield from _of_limits(stats)
+        yield from _of_table(stats)
+        yield from _of_http(context)
+        yield _of_denied_keys(context)
+
+
+def _of_limits(stats: EngineStats) -> Iterator[Metric]:
+    decisions = CounterMetricFamily(
+        "headgate_decisions", "Answers of each limit.", labels=["limit", "answer"]
+    )
+    keys = GaugeMetricFamily("headgate_limit_keys", "Keys kept for each limit.", labels=["limit"])
+    busiest = sorted(stats.policies, key=_business, reverse=True)
+    for one in busiest[:_MAX_LIMITS]:
+        decisions.add_metric([one.level, "admitted"], one.admitted)
+        decisions.add_metric([one.level, "denied"], one.denied)
+        keys.add_metric([one.level], one.keys)
+    others = busiest[_MAX_LIMITS:]
+    if others:
+        decisions.add_metric(["(others)", "admitted"], sum(one.admitted for one in others))
+        decisions.add_metric(["(others)", "denied"], sum(one.denied for one in others))
+        keys.add_metric(["(others)"], sum(one.keys for one in others))
+    yield decisions
+    yield keys
+    yield CounterMetricFamily(
+        "headgate_unmatched", "Checks that no policy applied to.", stats.unmatched
+    )
+    yield GaugeMetricFamily("headgate_limits", "Limits in force.", len(stats.policies))
+    yield GaugeMetricFamily("headgate_reservations", "Reservations open.", stats.reservations)
+
+
+def _business(stats: PolicyStats) -> int:
+    return stats.admitted + stats.denied
+
+
+def _of_table(stats: EngineStats) -> Iterator[Metric]:
+    table = stats.table
+    yield GaugeMetricFamily("headgate_keys", "Keys kept.", table.keys)
+    yield GaugeMetricFamily("headgate_keys_max", "Keys that may be kept.", table.max_keys)
+    for name, text, value in (
+        ("forgotten", "Keys dropped that carried no information.", table.forgotten),
+        ("evicted", "Keys given up early for lack of room.", table.evicted),
+        ("overflowed", "Decisions on a shared state for lack of room.", table.overflowed),
+    ):
+        yield CounterMetricFamily(f"headgate_keys_{name}", text, value)
+    yield CounterMetricFamily(
+        "headgate_tokens_forgone",
+        "Tokens spent by keys that were given up early.",
+        table.tokens_forgone,
+    )
+
+
+def _of_http(context: Context) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "headgate_http_requests", "Requests answered.", labels=["route", "method", "status"]
+    )
+    answered = dict(context.answered)
+    if context.lane is not None:
+        for status, count in ((200, context.lane.admitted), (429, context.lane.denied)):
+            identity = (_CHECK_ROUTE, "POST", status)
+            answered[identity] = answered.get(identity, 0) + count
+    for (route, method, status), count in sorted(answered.items()):
+        requests.add_metric([route, method, str(status)], count)
+    yield requests
+    if context.connections is not None:
+        yield GaugeMetricFamily(
+            "headgate_http_connections", "Connections open.", len(context.connections.open)
+        )
+        yield CounterMetricFamily(
+            "headgate_http_connections_refused",
+            "Connections turned away at the limit.",
+            context.connections.refused,
+        )
+        yield CounterMetricFamily(
+            "headgate_http_timeouts",
+            "Connections closed for what did not come, or was not taken, in time.",
+            context.connections.timed_out,
+        )
+
+
+def _of_denied_keys(context: Context) -> Metric:
+    denied = GaugeMetricFamily(
+        "headgate_top_denied",
+        "The keys that are denied most: at least so many times while among them.",
+        labels=["limit", "key"],
+    )
+    for limit, key, count in context.top_denied.top(context.settings.top_keys):
+        denied.add_metric([limit, key[:_MAX_KEY]], count)
+    return denied

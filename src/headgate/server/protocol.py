@@ -1,0 +1,399 @@
+"""One HTTP connection: uvicorn's protocol, the fast lane ahead of it, and the limits that it lacks.
+
+uvicorn reads the request and runs the application. Added here: whole checks are answered at once (see
+`headgate.server.lane`); heads and addresses have a longest length; a request has to arrive in time, and an
+answer to be taken in time; whatever is refused before there is a request is refused as problem details;
+and a connection that is closed early is closed so that the peer can read why.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from headgate.errors import (
+    HeaderTooLarge,
+    HeadgateError,
+    MalformedRequest,
+    RequestTimeout,
+    TooManyConnections,
+    UriTooLong,
+)
+from headgate.server.problems import problem_body, problem_fields
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from uvicorn.config import Config
+    from uvicorn.server import ServerState
+
+    from headgate.server.lane import CheckLane
+    from headgate.settings import Settings
+
+__all__ = ["Connections", "HttpConnection"]
+
+_FAREWELL_SECONDS: Final = 2.0
+"""How long a peer that was refused may take to read why and to close."""
+_IDLE_WHEN_DRAINING: Final = 0.5
+"""How long an idle connection stays open when the service stops, for a request that is on its way."""
+_MAX_IGNORED: Final = 64 * 1024 * 1024
+
+
+class Connections:
+    """What all HTTP connections share.
+
+    Args:
+        settings: the limits.
+        lane: the fast lane; None to do without.
+    """
+
+    def __init__(self, settings: Settings, lane: CheckLane | None) -> None:
+        self.lane = lane
+        self.draining = False
+        self.max_connections = settings.max_connections
+        self.max_head = settings.max_header_bytes
+        self.max_url = settings.max_header_bytes // 2
+        self.max_check = settings.max_check_bytes
+        self.tick_seconds = min(1.0, settings.request_timeout / 4, settings.keep_alive_timeout / 4)
+        self.request_ticks = self._ticks(settings.request_timeout)
+        self.idle_ticks = self._ticks(settings.keep_alive_timeout)
+        self.farewell_ticks = self._ticks(_FAREWELL_SECONDS)
+        self.open: set[HttpConnection] = set()
+        self.refused = 0
+        self.timed_out = 0
+
+    def _ticks(self, seconds: float) -> int:
+        return max(1, round(seconds / self.tick_seconds))
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to watch over the time that connections take."""
+
+        def sweep() -> None:
+            for connection in list(self.open):
+                connection.tick()
+            loop.call_later(self.tick_seconds, sweep)
+
+        loop.call_later(self.tick_seconds, sweep)
+
+    def drain(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Answer what comes in, close after it, and close what stays idle."""
+        self.draining = True
+
+        def close_idle() -> None:
+            for connection in list(self.open):
+                connection.close_if_idle()
+
+        loop.call_later(_IDLE_WHEN_DRAINING, close_idle)
+
+
+class _Transport:
+    """A transport whose ``close`` lets the peer read the answer first; for uvicorn's eyes."""
+
+    __slots__ = ("_connection", "_transport", "write")
+
+    def __init__(self, transport: asyncio.Transport, connection: HttpConnection) -> None:
+        self._transport = transport
+        self._connection = connection
+        self.write = transport.write
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def is_closing(self) -> bool:
+        return self._connection.closing or self._transport.is_closing()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class HttpConnection(HttpToolsProtocol):
+    """One connection.
+
+    Attributes:
+        age: ticks since something moved.
+        closing: nothing more is read as a request.
+    """
+
+    def __init__(
+        self,
+        shared: Connections,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._shared = shared
+        self._lane = shared.lane
+        self._raw: asyncio.Transport
+        self._held = b""
+        self._reading = False
+        self._in_head = False
+        self._head_bytes = 0
+        self._unseen_bytes = 0
+        self._ignored_bytes = 0
+        self._refusal: HeadgateError | None = None
+        self._last_words = b""
+        self._leaving = False
+        self.age = 0
+        self.closing = False
+
+    # What the loop calls -------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._raw = transport
+        super().connection_made(_Transport(transport, self))  # type: ignore[arg-type]
+        shared = self._shared
+        shared.open.add(self)
+        if len(shared.open) > shared.max_connections:
+            shared.refused += 1
+            self._say_last(self._words(_too_many(shared.max_connections)))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._shared.open.discard(self)
+        self._held = b""
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.closing:
+            self._ignore(data)
+            return
+        if self._lane is not None and self._is_between_requests():
+            data = self._answer_checks(self._lane, data)
+            if not data:
+                return
+        self._unseen_bytes += len(data)
+        super().data_received(data)
+        if self._unseen_bytes > self._shared.max_head and self._reading and not self.closing:
+            # A field that never ends: the parser collects it, and tells nobody.
+            self._refuse(_head_too_large(self._shared.max_head))
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether to stay open: a peer that has said all may still want to hear the answer."""
+        pending = self._pending()
+        if pending is None or self._reading or self.scheme == "https":
+            return False
+        pending.keep_alive = False
+        return True
+
+    def pause_writing(self) -> None:
+        # Who does not read the answers is not read from either.
+        self.age = 0
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.age = 0
+        super().resume_writing()
+        self.flow.resume_reading()
+
+    # The lane ------------------------------------------------------------------------------------
+
+    def _is_between_requests(self) -> bool:
+        return not self._reading and self._pending() is None
+
+    def _answer_checks(self, lane: CheckLane, data: bytes) -> bytes:
+        """Answer the whole checks that came; what is left is for uvicorn."""
+        held = self._held
+        if held:
+            self._held = b""
+            data = held + data
+        if self._shared.draining:
+            return data
+        answers = lane.answer(data, self.server_state.default_headers)
+        self.age = 0
+        if answers:
+            self._raw.write(answers)
+            data = data[lane.taken :]
+        if lane.wants_more and (answers or not held):
+            # Many clients send the head and the body apart. A request in more pieces than two is not
+            # waited for, so that nobody can make us look at the same bytes again and again.
+            self._held = data
+            return b""
+        return data
+
+    # What the parser calls -----------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._reading = True
+        self._in_head = True
+        self._head_bytes = 0
+        self.age = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._unseen_bytes = 0
+        super().on_url(url)
+        if len(self.url) > self._shared.max_url:
+            message = f"an address has at most {self._shared.max_url} bytes; send a shorter one"
+            self._stop(UriTooLong(message))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._unseen_bytes = 0
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > self._shared.max_head:
+            self._stop(_head_too_large(self._shared.max_head))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._unseen_bytes = 0
+        self._in_head = False
+        super().on_headers_complete()
+        if self._shared.draining:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        self._unseen_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unseen_bytes = 0
+        self._reading = False
+        super().on_message_complete()
+
+    def _stop(self, error: HeadgateError) -> None:
+        """Stop the parser; it calls `send_400_response` for any exception."""
+        self._refusal = error
+        raise error
+
+    # What uvicorn calls --------------------------------------------------------------------------
+
+    def send_400_response(self, msg: str) -> None:
+        message = "the request is not HTTP/1.1; send a request line, header fields and a body"
+        self._refuse(self._refusal or MalformedRequest(message))
+
+    def on_response_complete(self) -> None:
+        self.age = 0
+        super().on_response_complete()
+        self._unset_keepalive_if_required()  # `tick` closes idle connections
+        if self._last_words and not self.pipeline:
+            self._say_last(self._last_words)
+
+    def shutdown(self) -> None:
+        pending = self._pending()
+        if pending is not None:
+            pending.keep_alive = False
+
+    # Time ----------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Grow older by one tick; end what has taken too long."""
+        self.age += 1
+        shared = self._shared
+        if self._leaving:
+            if self.age > shared.farewell_ticks:
+                self._raw.abort()
+        elif self.flow.write_paused:
+            if self.age > shared.request_ticks:
+                shared.timed_out += 1
+                self._raw.abort()
+        elif self._reading or self._held:
+            if self.age > shared.request_ticks:
+                shared.timed_out += 1
+                self._time_out()
+        elif self._pending() is None and self.age > shared.idle_ticks:
+            self._raw.close()
+
+    def close_if_idle(self) -> None:
+        """Close if no request is on the way, as far as we can know."""
+        if self._is_between_requests() and not self._held:
+            self._raw.close()
+
+    def _pending(self) -> RequestResponseCycle | None:
+        """The newest request, while its answer is not complete; the older ones are answered first."""
+        newest = cast("RequestResponseCycle | None", self.cycle)
+        return None if newest is None or newest.response_complete else newest
+
+    def _time_out(self) -> None:
+        if not self._in_head and not self._held and self._pending() is None:
+            self.close()  # it was answered already, and what still comes is of no interest
+            return
+        message = "the request did not arrive in time; send all of it at once"
+        self._refuse(RequestTimeout(message))
+
+    # Ends ----------------------------------------------------------------------------------------
+
+    def _refuse(self, error: HeadgateError) -> None:
+        """Answer what cannot be read, after the requests before it, and close."""
+        words = self._words(error)
+        self.closing = True
+        pending = self._pending()
+        if pending is not None and self._reading and not self._in_head:
+            pending = self._drop(pending)
+        if pending is None:
+            self._say_last(words)
+        else:
+            self._last_words = words
+
+    def _drop(self, broken: RequestResponseCycle) -> RequestResponseCycle | None:
+        """Give up the request whose body cannot be read; what has to be answered before the refusal."""
+        if self.pipeline and self.pipeline[0][0] is broken:
+            self.pipeline.popleft()
+            return broken
+        # The application waits for the rest of the body. It is told that nobody is there any more.
+        broken.disconnected = True
+        broken.message_event.set()
+        if broken.response_started:
+            self._raw.abort()
+        return None
+
+    def _words(self, error: HeadgateError) -> bytes:
+        body = problem_body(error)
+        fields = [
+            *self.server_state.default_headers,
+            *problem_fields(error),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        lines = [STATUS_LINE[error.status], *(b"%b: %b\r\n" % field for field in fields)]
+        return b"".join([*lines, b"\r\n", body])
+
+    def _say_last(self, words: bytes) -> None:
+        self.closing = True
+        self._last_words = b""
+        self._raw.write(words)
+        self._leave()
+
+    def close(self) -> None:
+        """Close; when the peer is still sending, only after it could read the answer."""
+        if self._reading and not self._leaving:
+            self.closing = True
+            self._leave()
+        elif not self._leaving:
+            self.closing = True
+            self._raw.close()
+
+    def _leave(self) -> None:
+        """End our side, and wait a while for the peer to end its own.
+
+        Closed at once, with bytes unread, the connection would be reset, and a reset takes the answer
+        with it that the peer has not read yet.
+        """
+        if self._raw.is_closing() or not self._raw.can_write_eof():
+            self._raw.close()
+            return
+        self._leaving = True
+        self.age = 0
+        self._raw.write_eof()
+        self.flow.resume_reading()
+
+    def _ignore(self, data: bytes) -> None:
+        self._ignored_bytes += len(data)
+        if self._ignored_bytes > _MAX_IGNORED:
+            self._raw.abort()
+
+
+def _head_too_large(limit: int) -> HeaderTooLarge:
+    return HeaderTooLarge(
+        f"a request's head has at most {limit} bytes; send fewer or shorter fields"
+    )
+
+
+def _too_many(limit: int) -> TooManyConnections:
+    message = f"at most {limit} connections may be open; close some, or raise max_connections"
+    return TooManyConnections(message)

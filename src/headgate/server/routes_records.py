@@ -1,0 +1,128 @@
+"""Read-outs and settings: metrics of a key, backpressure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from headgate.errors import NotFound
+from headgate.server import schemas
+from headgate.server.backpressure import BACKPRESSURE, decode_backpressure
+from headgate.server.bodies import json_response, read_json
+from headgate.server.etags import etag_of
+from headgate.server.guard import needs
+
+if TYPE_CHECKING:
+    from headgate.engine.stats import EngineStats, Usage
+    from headgate.server.context import Context
+
+__all__ = ["records_router"]
+
+Key = Annotated[str | None, Query(description="Whose usage to read.", min_length=1)]
+
+
+def records_router(context: Context) -> APIRouter:
+    """The routes ``/metrics`` and ``/backpressure``."""
+    router = APIRouter(prefix="/api/v1", tags=["records"])
+    _add_metrics(router, context)
+    _add_backpressure(router, context)
+    return router
+
+
+def _add_metrics(router: APIRouter, context: Context) -> None:
+    answer = schemas.json_of(schemas.ref("Metrics"), "The counters.")
+
+    @router.get(
+        "/metrics",
+        dependencies=[Depends(needs(context, "read"))],
+        responses={200: answer, **schemas.errors(401, 403, 422)},
+    )
+    async def read_metrics(key: Key = None) -> Response:
+        """What a key has spent and has left; without a key, the counters of the service.
+
+        Limits that count by other dimensions than the key are found by the metadata that the key was last
+        seen with. Reading spends nothing.
+        """
+        service = context.service
+        stats = service.engine.stats()
+        document: dict[str, Any] = {"totals": _totals(stats)}
+        if key is not None:
+            document |= {"key": key, "usage": [_usage(one) for one in service.usage(key)]}
+        else:
+            document["policies"] = [_of_policy(one) for one in stats.policies]
+            document["top_denied"] = [
+                {"policy": policy, "key": denied_key, "denied": count}
+                for policy, denied_key, count in context.top_denied.top(context.settings.top_keys)
+            ]
+        return json_response(msgspec.json.encode(document))
+
+
+def _add_backpressure(router: APIRouter, context: Context) -> None:
+    store = context.store.settings
+    document_schema = schemas.ref("BackpressureSettings")
+    kept = schemas.json_of(document_schema, "The settings.", "etag")
+
+    @router.post(
+        "/backpressure",
+        dependencies=[Depends(needs(context, "admin"))],
+        responses={200: kept, **schemas.errors(*schemas.READS, 503)},
+        openapi_extra=schemas.body_of(document_schema),
+    )
+    async def set_backpressure(request: Request) -> Response:
+        """Keep the settings of backpressure, in place of those that were kept before."""
+        document = decode_backpressure(await read_json(request, context.settings.max_body_bytes))
+        stored = await run_in_threadpool(store.put, BACKPRESSURE, document)
+        return _document_response(stored.document, stored.version)
+
+    @router.get(
+        "/backpressure",
+        dependencies=[Depends(needs(context, "read"))],
+        responses={200: kept, **schemas.errors(401, 403, 404, 503)},
+    )
+    async def get_backpressure() -> Response:
+        """The settings of backpressure that are kept."""
+        stored = await run_in_threadpool(store.get, BACKPRESSURE)
+        if stored is None:
+            message = "no settings of backpressure are kept yet; POST them to this address"
+            raise NotFound(message)
+        return _document_response(stored.document, stored.version)
+
+
+def _document_response(document: dict[str, Any], version: int) -> Response:
+    return json_response(msgspec.json.encode(document), 200, [(b"etag", etag_of(version))])
+
+
+def _totals(stats: EngineStats) -> dict[str, int]:
+    return {
+        "admitted": sum(one.admitted for one in stats.policies),
+        "denied": sum(one.denied for one in stats.policies),
+        "unmatched": stats.unmatched,
+        "keys": stats.table.keys,
+        "reservations": stats.reservations,
+    }
+
+
+def _of_policy(stats: Any) -> dict[str, Any]:
+    return {
+        "policy": stats.level,
+        "admitted": stats.admitted,
+        "denied": stats.denied,
+        "keys": stats.keys,
+    }
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "policy": usage.policy,
+        "key": usage.key,
+        "limit": usage.limit,
+        "window": usage.window_ns / 1e9,
+        "capacity": usage.capacity,
+        "used": usage.used,
+        "remaining": usage.remaining,
+        "reset_after": usage.reset_after_ns / 1e9,
+        "rate_per_second": usage.rate_per_second,
+    }

@@ -1,0 +1,103 @@
+"""The composition root: from settings to a store, an engine and its observers.
+
+Only this module knows which adapter is in use. It opens and restores; who runs the service closes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from headgate.analytics.top_keys import TopKeys
+from headgate.engine.engine import Engine
+from headgate.errors import ConfigurationError, StoreUnavailable
+from headgate.storage import load_snapshot, open_store, save_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from headgate.clock import Clock
+    from headgate.engine.ports import Store
+    from headgate.settings import Settings
+
+__all__ = ["Wired", "keep_snapshot", "open_configured_store", "read_snapshot", "wire"]
+
+_log = logging.getLogger("headgate.wiring")
+_SNAPSHOT: Final = "counters.snapshot"
+
+
+@dataclass(frozen=True)
+class Wired:
+    """What the doors work with."""
+
+    engine: Engine
+    top_keys: TopKeys
+
+
+def open_configured_store(settings: Settings, clock: Clock | None = None) -> Store:
+    """The store of the settings, in its directory.
+
+    Raises:
+        ConfigurationError: the directory cannot be used, or the store cannot be opened.
+    """
+    _prepare(settings.data_dir)
+    try:
+        return open_store(settings.database_url, clock)
+    except StoreUnavailable as error:
+        raise ConfigurationError(error.message, **error.context) from error
+
+
+def wire(settings: Settings, store: Store, clock: Clock) -> Wired:
+    """An engine with the stored policies in force.
+
+    Raises:
+        ConfigurationError: the policies cannot be read.
+    """
+    top_keys = TopKeys()
+    engine = Engine(
+        clock,
+        max_keys=settings.max_keys,
+        admit_unmatched=settings.no_match == "allow",
+        max_reservations=settings.max_reservations,
+        observer=top_keys if settings.top_keys else None,
+    )
+    try:
+        for stored in store.policies.list():
+            engine.set_policy(stored.policy)
+    except StoreUnavailable as error:
+        raise ConfigurationError(error.message, **error.context) from error
+    return Wired(engine, top_keys)
+
+
+def read_snapshot(settings: Settings) -> dict[str, Any] | None:
+    """The counters that the last graceful stop left; None when there are none to use."""
+    return load_snapshot(settings.data_dir / _SNAPSHOT) if settings.snapshot else None
+
+
+def keep_snapshot(settings: Settings, content: Mapping[str, Any]) -> None:
+    """Keep the counters for the next start; a failure is logged, for the service stops all the same."""
+    if not settings.snapshot:
+        return
+    try:
+        size = save_snapshot(settings.data_dir / _SNAPSHOT, content)
+    except StoreUnavailable as error:
+        _log.error("%s", error)
+    else:
+        _log.info("the counters were kept: %d bytes", size)
+
+
+def _prepare(directory: Path) -> None:
+    remedy = "choose another with --data-dir or HEADGATE_DATA_DIR"
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        message = f"the data directory {directory} cannot be made: {error.strerror}; {remedy}"
+        raise ConfigurationError(message) from error
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        message = (
+            f"the data directory {directory} cannot be written to; make it writable, or {remedy}"
+        )
+        raise ConfigurationError(message)
