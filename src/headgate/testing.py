@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ManualClock"]
 
+# Turns of the event loop without news on this clock, after which all others are taken to be waiting.
+_QUIET_TURNS = 10
 _START_OF_2026_NS = 1_767_225_600 * NS_PER_SECOND
 
 
@@ -31,6 +33,7 @@ class ManualClock(Clock):
     def __init__(self, start_ns: int = 0, wall_offset_ns: int = _START_OF_2026_NS) -> None:
         self._now = start_ns
         self._alarms: list[int] = []
+        self._changes = 0
         super().__init__(self._read, wall_offset_ns)
 
     def advance(self, seconds: float) -> None:
@@ -71,16 +74,21 @@ class ManualClock(Clock):
         import asyncio  # noqa: PLC0415 - see Clock.sleep_async
 
         self._alarms.append(moment)
+        self._changes += 1
+        seen = quiet = 0
         try:
             while True:
                 await asyncio.sleep(0)
                 if self._now >= moment or (signal is not None and signal.is_set()):
                     return
-                if moment <= min(self._alarms):
+                quiet = quiet + 1 if seen == self._changes else 0
+                seen = self._changes
+                if quiet >= _QUIET_TURNS and moment <= min(self._alarms):
                     self._now = moment
                     return
         finally:
             self._alarms.remove(moment)
+            self._changes += 1
 
     def _read(self) -> int:
         return self._now

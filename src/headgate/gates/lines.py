@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextlib import suppress
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final, final
 
@@ -29,6 +30,10 @@ class Waiter:
 
     def wake(self) -> None:
         raise NotImplementedError
+
+    def is_gone(self) -> bool:
+        """Whether it can never be woken any more."""
+        return False
 
 
 @final
@@ -63,8 +68,11 @@ class TaskWaiter(Waiter):
         self._signal = asyncio.Event()
 
     def wake(self) -> None:
-        """Raises RuntimeError when the loop is gone."""
-        self._loop.call_soon_threadsafe(self._signal.set)
+        with suppress(RuntimeError):  # the loop was closed this very moment
+            self._loop.call_soon_threadsafe(self._signal.set)
+
+    def is_gone(self) -> bool:
+        return self._loop.is_closed()
 
     async def pause(self, clock: Clock, seconds: float | None) -> None:
         await clock.wait_for_async(self._signal, seconds)
@@ -101,6 +109,15 @@ class Lines:
         """How many wait for this key."""
         return len(self._lines.get(key, ()))
 
+    def is_empty(self, key: str) -> bool:
+        """Whether nobody waits for this key."""
+        line = self._lines.get(key)
+        if line is None:
+            return True
+        if line[0].is_gone():
+            self._wake_head(key)
+        return key not in self._lines
+
     def nudge(self, key: str) -> None:
         """Have the head of a line look again, because something was given back."""
         with self.lock:
@@ -136,13 +153,11 @@ class Lines:
     def _wake_head(self, key: str) -> None:
         line = self._lines.get(key)
         while line:
-            try:
+            if not line[0].is_gone():
                 line[0].wake()
-            except RuntimeError:  # its event loop was closed under it: nobody is there any more
-                line.popleft()
-                self._left(key, line)
-            else:
                 return
+            line.popleft()  # its event loop was closed under it, and nobody is there any more
+            self._left(key, line)
 
     def _left(self, key: str, line: deque[Waiter]) -> None:
         self._total -= 1

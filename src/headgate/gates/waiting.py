@@ -72,7 +72,7 @@ class _Quest:
         """
         lines = self._lines
         with lines.lock:
-            if lines.waiting(self._key) == 0:
+            if lines.is_empty(self._key):
                 decision = self._try()
                 if decision.allowed:
                     return decision
