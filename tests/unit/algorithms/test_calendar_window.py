@@ -73,6 +73,13 @@ def test_only_the_day_that_paid_is_paid_back() -> None:
     assert daily.used(daily.refund(state, 4, DAY, 0), DAY) == 4
 
 
+def test_after_a_step_back_the_next_day_does_not_pay_for_this_one() -> None:
+    daily = window("10/day", "Europe/Paris", 2026, 6, 1)
+    state = daily.consume(daily.consume(None, 3, 0), 4, DAY)
+    state = daily.refund(state, 3, HOUR, 0)
+    assert daily.used(state, DAY) == 4
+
+
 def test_a_restart_in_the_middle_of_the_month_goes_on_counting() -> None:
     before = window("10/month", "Europe/Paris", 2026, 6, 1)
     after = window("10/month", "Europe/Paris", 2026, 6, 20)
