@@ -36,6 +36,10 @@ HOT_MODULES = (
 # third-party package that is absent from the isolated build environment is no reason to give up.
 MYPY_OPTIONS = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
 
+# On Linux any library may replace a function of another while loading, so the compiler does not inline calls
+# between our own. Nobody means to replace these; saying so makes a decision a tenth faster.
+COMPILER_FLAGS = ["-fno-semantic-interposition"] if sys.platform == "linux" else []
+
 # The commands that produce code to run. The others (metadata, sdist, editable) must not wait for a compiler.
 BUILDING = {"bdist", "bdist_wheel", "build", "build_ext", "install"}
 
@@ -65,9 +69,12 @@ def extensions() -> list[Extension]:
         from mypyc.build import mypycify
 
         # debug_level 0: debug symbols would triple the size of the wheel.
-        return list(
+        found = list(
             mypycify(MYPY_OPTIONS + files, opt_level="3", debug_level="0", group_name="headgate")
         )
+        for extension in found:
+            extension.extra_compile_args += COMPILER_FLAGS
+        return found
     except ImportError as error:
         uncompiled(f"mypyc is not usable ({error})")
     except SystemExit as error:  # how mypyc reports that it refuses a module

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, final
 
+from headgate.compiling import mypyc_attr
+
 __all__ = ["NEVER", "Decision"]
 
 NEVER: Final = -1
@@ -11,6 +13,8 @@ NEVER: Final = -1
 
 
 @final
+# Built on every check: the last one freed is used again, and the garbage collector has no work with it.
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Decision:
     """Whether a request may pass, and all that its caller may want to know (A12).
 
