@@ -155,6 +155,8 @@ class RespConnection(asyncio.Protocol):
             self._owe()
 
     def data_received(self, data: bytes) -> None:
+        if self._session.closing:
+            return
         self._reader.feed(data)
         if self._session.is_current():
             self._work()
@@ -211,8 +213,9 @@ class RespConnection(asyncio.Protocol):
             session.closing = True
             session.door.malformed += 1
             replies.append(failure("ERR", error.message))
-        if replies:
-            self._transport.write(b"".join(replies))
+        answer = b"".join(replies)
+        if answer:
+            self._transport.write(answer)
         if session.closing:
             self._transport.close()
         elif session.pending is not None:
@@ -228,26 +231,28 @@ class RespConnection(asyncio.Protocol):
         """Collect the replies; whether commands may be left that have to wait for the next turn."""
         session = self._session
         reader = self._reader
+        size = 0
         for _ in range(MAX_BATCH):
             args = reader.next()
             if args is None:
                 return False
             reply = session.execute(args)
             replies.append(reply)
-            if session.closing or session.pending is not None or len(reply) > HIGH_WATER // 64:
+            size += len(reply)
+            if session.closing or session.pending is not None or size > HIGH_WATER:
                 break
         return True
 
     def _go_on(self) -> None:
         self._again = None
-        if self._session.closing:
+        if self._session.closing or not self._peer_reads or self._waits_for_token:
             return
         self._transport.resume_reading()
         self._work()
 
     def _keep_accounts(self) -> None:
-        """Note whether the peer owes us the rest of a command, or a token."""
-        if not self._reader.is_idle or not self._session.is_known:
+        """Note whether the peer owes us the rest of a command, a token, or to read its answers."""
+        if not self._peer_reads or not self._reader.is_idle or not self._session.is_known:
             self._owe()
         elif self._server.owing:
             self._server.owing.pop(self, None)
@@ -293,7 +298,7 @@ class RespConnection(asyncio.Protocol):
 
     def _release(self, task: asyncio.Task[bytes]) -> None:
         self._waits_for_token = False
-        if task.cancelled() or self._transport.is_closing():
+        if task.cancelled() or self._session.closing:
             return
         if task.exception() is not None:
             _log.error("a token could not be verified", exc_info=task.exception())
