@@ -12,6 +12,7 @@ that IPv4 address; otherwise one caller would have two keys.
 
 from __future__ import annotations
 
+import re
 from ipaddress import (
     AddressValueError,
     IPv4Address,
@@ -39,6 +40,7 @@ _MAX_HOPS: Final = 32
 _MAX_ADDRESS: Final = 64
 _MAX_ELEMENT: Final = 1_024
 _CACHED: Final = 8_192
+_PAIR: Final = re.compile(r"""([\w!#$%&'*+.^`|~-]+)=("(?:[^"\\]|\\.)*"|[^;"]*)""")
 _UNKNOWN: Final = ("", False)
 
 
@@ -188,14 +190,10 @@ def _next_forwarded(text: str) -> tuple[str, str]:
         elif character == "," and not quoted:
             break
         at -= 1
-    found = ""
-    for pair in text[at:].split(";"):
-        name, _, value = pair.partition("=")
-        if name.strip().lower() == "for":
-            if found:
-                return "", ""
-            found = value.strip().strip('"')
-    return found, text[: max(0, at - 1)]
+    nodes = [value.strip() for name, value in _PAIR.findall(text[at:]) if name.lower() == "for"]
+    if len(nodes) != 1:
+        return "", ""
+    return nodes[0].strip('"'), text[: max(0, at - 1)]
 
 
 def _address(text: str) -> _Address | None:
@@ -216,15 +214,14 @@ def _address(text: str) -> _Address | None:
     return address.ipv4_mapped or address
 
 
-def _network(text: str) -> _Network:
+def _network(text: object) -> _Network:
     try:
-        network = ip_network(text, strict=False)
-    except (ValueError, TypeError):
+        return ip_network(text if isinstance(text, str) else "", strict=False)
+    except ValueError:
         raise InvalidInput(
             f"a trusted proxy must be a network such as '10.0.0.0/8', an address or {UNIX!r}, "
             f"got {text!r:.80}"
         ) from None
-    return network
 
 
 def _prefix(name: str, bits: object, most: int) -> int:
