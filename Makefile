@@ -88,7 +88,7 @@ types: $(VENV)/.dev ## mypy --strict on the package and on its public surface as
 
 .PHONY: imports
 imports: $(VENV)/.dev ## the import rule of ARCHITECTURE.md
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-cache
 
 .PHONY: check
 check: ## everything CI does
