@@ -103,15 +103,16 @@ def _handed_over(takes: _Parameters, asks: _Parameters) -> str:
     rest = _named(takes, _Kind.VAR_KEYWORD)
     wants_all = _named(asks, _Kind.VAR_KEYWORD) is not None
     direct = [name for name in takes if name in asks and asks[name].kind not in _STARS]
-    parts = [
-        name if asks[name].kind is _Kind.POSITIONAL_ONLY else f"{name}={name}" for name in direct
-    ]
+    parts = [name for name in direct if asks[name].kind is _Kind.POSITIONAL_ONLY]
+    keywords = [name for name in direct if name not in parts]
     if wants_all:
-        others = [name for name in takes if name not in direct]
-        parts += [f"{name}={name}" for name in others if takes[name].kind not in _STARS]
-        if rest is not None:
-            parts.append(f"**{rest}")
-    elif rest is not None:
+        keywords += [n for n in takes if n not in direct and takes[n].kind not in _STARS]
+        # Arguments win over what the rest has of the same name, beside a positional-only one.
+        items = [] if rest is None else [f"**{rest}"]
+        items += [f"{name!r}: {name}" for name in keywords]
+        return ", ".join([*parts, "**{" + ", ".join(items) + "}"])
+    parts += [f"{name}={name}" for name in keywords]
+    if rest is not None:
         wanted = tuple(name for name in asks if name not in takes)
         parts.append(f"**{{name: {rest}[name] for name in {wanted!r} if name in {rest}}}")
     return ", ".join(parts)

@@ -71,7 +71,9 @@ def read_rates(rate: str | Rate | Sequence[Rate], burst: int | None) -> tuple[Ra
     else:
         rates = tuple(rate)
     if not rates or not all(isinstance(one, Rate) for one in rates):
-        message = "rate must be text such as '100/minute', a Rate, or a sequence of at least one Rate"
+        message = (
+            "rate must be text such as '100/minute', a Rate, or a sequence of at least one Rate"
+        )
         raise InvalidRate(message)
     if burst is None:
         return rates

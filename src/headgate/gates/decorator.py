@@ -90,7 +90,7 @@ def limit(  # noqa: PLR0913 - the keywords are the interface
                 algorithm=algorithm,
                 clock=clock,
                 enabled=enabled,
-                name=name or getattr(function, "__qualname__", type(function).__qualname__),
+                name=name or str(getattr(function, "__qualname__", type(function).__qualname__)),
             )
         gate = _Gate(core, timeout)
         gate.read_arguments(function, key, cost, exempt_when)
