@@ -1,66 +1,75 @@
-"""What a `PeerLimiter` keeps per active peer, and what a check costs.
+"""What a `PeerLimiter` keeps per active peer, and what a call costs.
 
-    python benchmarks/peer_memory.py [peers]
+    python -m benchmarks.peer_memory [--quick]
 
-The figure of A13 is <= ~200 bytes per active peer beyond the name, which the caller holds anyway.
+A peer is active when it has spent tokens; the failing ones have failures on record besides. The name of
+a peer is not counted: the caller holds it anyway.
 """
 
 from __future__ import annotations
 
 import gc
-import os
-import sys
-import time
+from collections.abc import Callable
 
-import psutil
-
-from headgate.gates import peer_book
+from benchmarks.harness import Report, Series, arguments, progress, resident_bytes, timed
 from headgate.gates.peer import PeerLimiter
 from headgate.testing import ManualClock
 
-
-def resident() -> int:
-    gc.collect()
-    return psutil.Process(os.getpid()).memory_info().rss
+MOST_BYTES = 200.0
+CALLED_PEERS = 1_000
 
 
 def bytes_per_peer(names: list[str], *, failing: bool) -> float:
     limiter = PeerLimiter(clock=ManualClock(10**15), max_peers=len(names))
-    before = resident()
+    gc.collect()
+    before = resident_bytes()
     for name in names:
         limiter.check(name)
         if failing:
             limiter.record_failure(name)
+    gc.collect()
     assert limiter.peer_count == len(names)
-    return (resident() - before) / len(names)
+    return (resident_bytes() - before) / len(names)
 
 
-def nanoseconds_per_call(names: list[str]) -> tuple[float, float]:
-    limiter = PeerLimiter(rate=10**9, burst=10**9, max_peers=len(names))
-    checks = guards = float("inf")
-    for _ in range(5):
-        began = time.process_time_ns()
+def calls(names: list[str]) -> dict[str, Callable[[], object]]:
+    limiter = PeerLimiter(rate=10**9, burst=10**9)
+
+    def check() -> None:
         for name in names:
             limiter.check(name)
-        checks = min(checks, (time.process_time_ns() - began) / len(names))
-        began = time.process_time_ns()
+
+    def guard() -> None:
         for name in names:
             with limiter.guard(name):
                 pass
-        guards = min(guards, (time.process_time_ns() - began) / len(names))
-    return checks, guards
+
+    return {"check": check, "with guard": guard}
 
 
 def main() -> None:
-    peers = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
-    build = "plain Python" if str(peer_book.__file__).endswith(".py") else "compiled"
+    options = arguments(__doc__)
+    peers = 20_000 if options.quick else 500_000
+    report = Report(
+        "peer_memory", "PeerLimiter: memory per peer, time per call", quick=options.quick
+    )
     names = [f"peer-{number:08}" for number in range(peers)]
-    print(f"{build}, {peers:,} peers")
-    print(f"  bytes per active peer              {bytes_per_peer(names, failing=False):6.0f}")
-    print(f"  bytes per active peer with failures{bytes_per_peer(names, failing=True):6.0f}")
-    check, guard = nanoseconds_per_call(names[:1000])
-    print(f"  ns per check                       {check:6.0f}")
-    print(f"  ns per guarded call                {guard:6.0f}")
+    memory = report.table(f"Bytes per peer beyond its name, {peers:,} peers", "peers", "bytes")
+    for label, failing in (("active", False), ("active, with failures on record", True)):
+        progress(label)
+        size = bytes_per_peer(names, failing=failing)
+        memory.add(label, size)
+        report.data[label] = size
+        report.at_most(f"bytes per peer, {label}", size, MOST_BYTES, "bytes", "the promise is ~200")
+    times = report.table("CPU per call, ns, over 1,000 peers", "call", "median", "min")
+    works = calls(names[:CALLED_PEERS])
+    series = {label: Series() for label in works}
+    for _ in range(3 if options.quick else 30):
+        for label, work in works.items():
+            series[label].add(timed(work, CALLED_PEERS))
+    for label, one in series.items():
+        times.add(label, one.cpu_median, one.cpu_min)
+    report.finish()
 
 
 if __name__ == "__main__":
