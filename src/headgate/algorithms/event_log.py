@@ -37,7 +37,7 @@ class EventLog(Algorithm):
         least = total + cost - self.limit
         if log[0] >= least or cost == 0:
             return 0
-        first = _first_after(log, self._horizon(log, now))
+        first = _first_after(log, now - self.window_ns)
         if log[2 * first] >= least:
             return 0
         leaves: i64 = log[2 * _first_reaching(log, first, least) - 1]
@@ -52,8 +52,9 @@ class EventLog(Algorithm):
         entries: i64 = len(log) // 2
         moment = now
         if entries > 0:
-            moment = _later(now, log[-2])
-            expired = _first_after(log, moment - self.window_ns)
+            last: i64 = log[-2]
+            moment = max(now, last)
+            expired = _first_after(log, now - self.window_ns)
             if 2 * expired >= entries:
                 del log[: 2 * expired]
                 entries -= expired
@@ -70,7 +71,7 @@ class EventLog(Algorithm):
         log = self._believed(state, now)
         if log is None:
             return array("q", (0,))
-        first = _first_after(log, self._horizon(log, now))
+        first = _first_after(log, now - self.window_ns)
         behind = _first_after(log, granted_at)
         if behind <= first:
             return log
@@ -88,7 +89,7 @@ class EventLog(Algorithm):
         log = self._believed(state, now)
         if log is None:
             return self.limit
-        used: i64 = log[-1] - log[2 * _first_after(log, self._horizon(log, now))]
+        used: i64 = log[-1] - log[2 * _first_after(log, now - self.window_ns)]
         return max(0, self.limit - used)
 
     def reset(self, state: object, now: i64) -> i64:
@@ -137,14 +138,6 @@ class EventLog(Algorithm):
         if last - now > self.window_ns:
             return None
         return log
-
-    def _horizon(self, log: array[int], now: i64) -> i64:
-        """Entries up to here no longer count."""
-        return _later(now, log[-2]) - self.window_ns
-
-
-def _later(one: i64, other: i64) -> i64:
-    return max(one, other)
 
 
 def _first_after(log: array[int], moment: i64) -> i64:

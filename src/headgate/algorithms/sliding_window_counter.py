@@ -140,9 +140,10 @@ class SlidingWindowCounter(Algorithm):
 
     def _passes_at(self, packed: int, cost: int) -> int:
         """The first moment at which ``cost`` passes, from the start of the state's slot on."""
-        # The slots ahead, by the place that is the oldest then: from `high`, now, down to -1, when
-        # nothing counts any more. In none above the one we look for does the cost pass.
-        low = -1
+        # Slots ahead are told by the place that is the oldest then: from the highest, which is now,
+        # down to 0, when only the current slot still counts. We look for the highest in which the
+        # cost passes; it may be the end of the last one.
+        low = 0
         high = self._slots
         while low < high:
             middle = (low + high + 1) // 2

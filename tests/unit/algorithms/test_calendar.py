@@ -75,6 +75,19 @@ def test_an_hour_is_cut_where_the_clocks_change_by_half_of_one() -> None:
     assert calendar.bounds(change - 1) == (change - HOUR, change)
 
 
+def test_a_day_that_is_left_and_entered_again_counts_once() -> None:
+    # St John's, 2010-11-07: at 00:01 the clocks went back to 23:01 of the 6th.
+    change = int(datetime(2010, 11, 7, 2, 31, tzinfo=UTC).timestamp())
+    day = Calendar("day", "America/St_Johns")
+    assert day.bounds(change - 61)[1] == change - 60
+    assert (
+        day.bounds(change + 10) == day.bounds(change - 60) == (change - 60, change + 25 * HOUR - 60)
+    )
+    hour = Calendar("hour", "America/St_Johns")
+    assert hour.bounds(change - 30) == (change - 60, change)
+    assert hour.bounds(change) == (change, change + HOUR - 60)
+
+
 def test_hours_follow_the_offset_of_the_zone() -> None:
     assert bounds("hour", "Asia/Kolkata", 2026, 1, 1, 9, 45) == (
         "2026-01-01 09:00",

@@ -78,6 +78,22 @@ def test_a_refund_after_the_window_takes_nothing() -> None:
     assert log.remaining(log.refund(state, 3, SECOND, 0), SECOND) == 6
 
 
+def test_a_refund_leaves_alone_what_no_longer_counts() -> None:
+    log = SlidingWindowLog(10, SECOND)
+    state = log.consume(log.consume(None, 3, 0), 4, 100)
+    state = log.refund(state, 100, SECOND, SECOND)
+    assert log.dump(state, 0) == [0, 3]
+    assert log.remaining(state, SECOND) == 10
+
+
+def test_a_log_above_the_limit_still_lets_nothing_pass_for_nothing() -> None:
+    log = SlidingWindowLog(10, SECOND)
+    state = log.load([0, 9, 100, 9], 0)
+    assert log.remaining(state, 100) == 0
+    assert log.wait(state, 0, 100) == 0
+    assert log.wait(state, 1, 100) == SECOND - 100
+
+
 def test_a_refund_of_all_leaves_nothing_to_remember() -> None:
     log = SlidingWindowLog(10, SECOND)
     state = log.refund(log.consume(None, 3, 0), 100, 0, 0)
