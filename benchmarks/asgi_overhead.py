@@ -32,7 +32,7 @@ BODY = {"type": "http.response.body", "body": b"ok"}
 REQUEST = {"type": "http.request", "body": b"", "more_body": False}
 
 
-async def bare(scope: dict[str, Any], receive: Any, send: Any) -> None:
+async def bare(_scope: dict[str, Any], _receive: Any, send: Any) -> None:
     await send(START)
     await send(BODY)
 

@@ -9,11 +9,14 @@ a peer is not counted: the caller holds it anyway.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from benchmarks.harness import Report, Series, arguments, progress, resident_bytes, timed
 from headgate.gates.peer import PeerLimiter
 from headgate.testing import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MOST_BYTES = 200.0
 CALLED_PEERS = 1_000

@@ -9,6 +9,7 @@ import pytest
 
 from headgate.errors import RateLimited, UnknownReservation
 from headgate.gates.async_limiter import AsyncLimiter
+from headgate.gates.build import is_compiled
 from headgate.gates.limiter import Limiter
 from headgate.testing import ManualClock
 
@@ -22,6 +23,7 @@ def test_it_has_the_names_of_the_limiter():
     assert public(Limiter) - inner <= public(AsyncLimiter)
 
 
+@pytest.mark.skipif(is_compiled(), reason="compiled code does not tell its signature")
 def test_it_takes_the_arguments_of_the_limiter():
     ours = inspect.signature(AsyncLimiter.__init__).parameters
     theirs = inspect.signature(Limiter.__init__).parameters
