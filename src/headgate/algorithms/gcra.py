@@ -41,7 +41,8 @@ class Gcra(Algorithm):
         interval = -(-window_ns * ticks // limit)
         self._interval: i64 = interval
         self._span: i64 = interval * capacity
-        self._window: i64 = window_ns * ticks
+        # How far ahead of now a full key is believed (see base), and how long a grant can be refunded.
+        self._reach: i64 = max(window_ns * ticks, interval * capacity)
 
     def wait(self, state: object, cost: i64, now: i64) -> i64:
         if cost > self.capacity:
@@ -56,7 +57,7 @@ class Gcra(Algorithm):
 
     def refund(self, state: object, cost: i64, now: i64, granted_at: i64) -> object:
         debt = self._debt(state, now)
-        if (now - granted_at) * self._ticks >= max(self._window, self._span):
+        if (now - granted_at) * self._ticks >= self._reach:
             return now * self._ticks + debt
         back = self._span
         if cost < self.capacity:
@@ -95,6 +96,6 @@ class Gcra(Algorithm):
             return 0
         tat: i64 = cast("int", state)
         debt = tat - now * self._ticks
-        if debt <= 0 or debt - self._span > max(self._window, self._span):
+        if debt <= 0 or debt - self._span > self._reach:
             return 0
         return debt

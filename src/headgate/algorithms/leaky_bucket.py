@@ -53,6 +53,7 @@ class LeakyBucketQueue(Gcra):
         if max_delay_ns is not None:
             self._span = max_delay_ns * self._ticks + self._interval
             self.capacity = self._span // self._interval
+            self._reach = max(window_ns * self._ticks, self._span)
 
     def delay(self, state: object, cost: i64, now: i64) -> i64:
         return (self._debt(state, now) + self._ticks - 1) // self._ticks
