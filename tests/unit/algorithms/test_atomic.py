@@ -27,6 +27,10 @@ ATOMIC = [
 ]
 
 
+class Tracked:
+    """Its instances are objects that the collector tracks."""
+
+
 def drive(algorithm: Algorithm) -> None:
     state: object = None
     now = 0
@@ -77,7 +81,7 @@ def test_nothing_that_the_collector_tracks_is_made(algorithm: Algorithm) -> None
         collections.clear()
         drive(algorithm)
         seen = len(collections)
-        kept.append(type("Tracked", (), {})())
+        kept.append(Tracked())
         assert collections  # it would have been noticed
     finally:
         gc.callbacks.remove(note)
