@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from headgate.server.lane import CheckLane
     from headgate.server.policies import PolicyDesk
     from headgate.server.protocol import Connections
+    from headgate.server.resp_door import RespDoor
     from headgate.server.service import CheckService
     from headgate.settings import Settings
 
@@ -32,6 +33,7 @@ class Context:
     """One running service.
 
     Attributes:
+        resp: what the connections of the RESP door share.
         answered: (route, method, status) -> how many requests the routes answered.
         draining: the service is about to stop.
     """
@@ -46,5 +48,6 @@ class Context:
     renderer: Renderer = field(default_factory=Renderer)
     lane: CheckLane | None = None
     connections: Connections | None = None
+    resp: RespDoor | None = None
     answered: dict[tuple[str, str, int], int] = field(default_factory=dict)
     draining: bool = False

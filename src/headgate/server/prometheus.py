@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -33,6 +33,7 @@ def exposition(context: Context) -> bytes:
     """All metrics, in the text format of Prometheus."""
     registry = CollectorRegistry()
     registry.register(_Collector(context))
+    ProcessCollector(registry=registry)
     return generate_latest(registry)
 
 
@@ -52,6 +53,7 @@ class _Collector:
         yield from _of_limits(stats)
         yield from _of_table(stats)
         yield from _of_http(context)
+        yield from _of_resp(context)
         yield _of_denied_keys(context)
 
 
@@ -126,6 +128,30 @@ def _of_http(context: Context) -> Iterator[Metric]:
             "Connections closed for what did not come, or was not taken, in time.",
             context.connections.timed_out,
         )
+
+
+def _of_resp(context: Context) -> Iterator[Metric]:
+    door = context.resp
+    if door is None:
+        return
+    decisions = CounterMetricFamily(
+        "headgate_throttle_decisions", "Answers of CL.THROTTLE.", labels=["answer"]
+    )
+    decisions.add_metric(["admitted"], door.throttles.admitted)
+    decisions.add_metric(["denied"], door.throttles.denied)
+    yield decisions
+    limits = len(door.throttles)
+    yield GaugeMetricFamily(
+        "headgate_throttle_limits", "Limits that callers brought along.", limits
+    )
+    yield GaugeMetricFamily("headgate_resp_connections", "Connections open.", door.connections)
+    for name, text, value in (
+        ("commands", "Commands done.", door.commands),
+        ("connections_refused", "Connections turned away at the limit.", door.refused),
+        ("malformed", "Connections closed for what they sent.", door.malformed),
+        ("timeouts", "Connections closed for what did not come, or was not read.", door.timed_out),
+    ):
+        yield CounterMetricFamily(f"headgate_resp_{name}", text, value)
 
 
 def _of_denied_keys(context: Context) -> Metric:

@@ -44,6 +44,7 @@ def build_resp(context: Context, observer: DenialObserver | None = None) -> Resp
     now_ns = service.engine.clock.now_ns
     door = RespDoor(service, throttles, gatekeeper, now_ns, context.version)
     gatekeeper.on_refresh(door.doubt)
+    context.resp = door
     return RespServer(
         door,
         gatekeeper.identify,
