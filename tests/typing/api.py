@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, assert_type
+
+from fastapi import Depends, FastAPI
+from starlette.applications import Starlette
 
 from headgate import (
     AsyncLimiter,
@@ -16,8 +18,17 @@ from headgate import (
     limit,
 )
 from headgate.gates.peer import to_jsonrpc
+from headgate.headers import HeaderWriter
+from headgate.integrations.asgi import RateLimitMiddleware
+from headgate.integrations.attributes import by_client_address, by_header
+from headgate.integrations.fastapi import RESPONSES, RateLimit
+from headgate.key import ClientAddresses
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from starlette.types import Receive, Scope, Send
+
     from headgate.engine.stats import Usage
 
 
@@ -32,7 +43,7 @@ def limiters() -> None:
     assert_type(left, int)
     assert_type(bool(decision), bool)
     assert_type(limiter.peek("user:1"), Decision)
-    assert_type(limiter.usage("user:1"), "list[Usage]")
+    assert_type(limiter.usage("user:1"), list[Usage])
     with limiter.acquire("job:7", timeout=1.5) as turn:
         assert_type(turn, Decision)
     with limiter.reserve("user:1", 4_000, ttl=30) as hold:
@@ -56,7 +67,7 @@ def send(user: str, text: str, *, urgent: bool = False) -> int:
     return len(user) + len(text) + urgent
 
 
-@limit("5/second", key=lambda user: user, cost=lambda texts: len(texts), wait=2.5)
+@limit("5/second", key=lambda user: user, cost=lambda texts, **_: len(texts), wait=2.5)
 async def send_all(user: str, texts: list[str]) -> list[int]:
     return [len(user) + len(text) for text in texts]
 
@@ -94,11 +105,13 @@ class Client:
     @limit("10/second")
     @classmethod
     def make(cls, name: str) -> Client:
+        print(name)
         return cls()
 
     @classmethod
     @limit("10/second")
     def build(cls, name: str) -> Client:
+        print(name)
         return cls()
 
 
@@ -152,3 +165,30 @@ async def peers() -> None:
         limiter.guard("node-7").__enter__()
     except RateLimited as error:
         assert_type(to_jsonrpc(error), dict[str, object])
+
+
+@limit(lambda plan: "9/minute" if plan == "paid" else "1/minute", key=lambda user: user)
+def search(user: str, plan: str) -> int:
+    return len(user)
+
+
+def integrations() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    RateLimitMiddleware(app, "100/minute", trusted_proxies=["10.0.0.0/8"])
+    RateLimitMiddleware(app, "100/minute", key=by_header("X-API-Key"), missing="exempt")
+    RateLimitMiddleware(app, "100/minute", key=by_header("x"), missing=by_client_address())
+    RateLimitMiddleware(app, lambda scope: "5/s", key=lambda scope: str(scope["user"]))
+    RateLimitMiddleware(app, limiter=Limiter("5/s"), headers=("ietf",), cost=lambda scope: 2)
+    RateLimitMiddleware(app, "100/minute", missing="sometimes")  # type: ignore[arg-type]
+    Starlette().add_middleware(RateLimitMiddleware, limit="100/minute")
+    limited = RateLimit("5/minute", key=by_header("X-API-Key"), missing="anonymous")
+    FastAPI(dependencies=[Depends(limited)], responses=RESPONSES)
+    RateLimit("5/minute", key=lambda request: request.client.host, cost=lambda request: 2)
+
+
+def addresses() -> None:
+    found = ClientAddresses(["10.0.0.0/8"]).key("10.0.0.1", ["192.0.2.1"])
+    assert_type(found, str | None)
+    fields = HeaderWriter(("ietf", "x")).text(Limiter("5/s").check("k"), 429)
+    assert_type(fields, list[tuple[str, str]])

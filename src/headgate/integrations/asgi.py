@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from headgate.gates.async_limiter import AsyncLimiter
     from headgate.gates.limiter import Limiter
     from headgate.integrations.attributes import KeyFunction
-    from headgate.integrations.requests import Missing
-    from headgate.rate import Rate
+    from headgate.integrations.requests import Limit, Missing
 
     Scope = MutableMapping[str, Any]
     Message = MutableMapping[str, Any]
@@ -64,7 +63,8 @@ class RateLimitMiddleware:
 
     Args:
         app: the ASGI app.
-        limit: ``"100/minute"`` and the like; left out when a ``limiter`` is given.
+        limit: ``"100/minute"`` and the like, or a callable that chooses one of a few for each scope;
+            left out when a ``limiter`` is given.
         key: reads from the scope who is limited (see `headgate.integrations.attributes`); the client's
             address when left out.
         missing: what becomes of a request without a key: ``"error"`` answers 400, ``"exempt"`` lets it
@@ -81,7 +81,7 @@ class RateLimitMiddleware:
     def __init__(  # noqa: PLR0913 - the keywords are the interface
         self,
         app: App,
-        limit: str | Rate | Sequence[Rate] | None = None,
+        limit: Limit | None = None,
         *,
         key: KeyFunction | None = None,
         missing: Missing = "error",
@@ -109,6 +109,7 @@ class RateLimitMiddleware:
         )
         self._gate = RequestGate(
             self.limiter,
+            limit=limit,
             key=key,
             missing=missing,
             cost=cost,
@@ -123,26 +124,28 @@ class RateLimitMiddleware:
         if kind != "http" and kind != "websocket":
             await self._app(scope, receive, send)
             return
+        gate = self._gate
         try:
-            asked = self._gate.ask(scope)
+            asked = gate.ask(scope)
         except MissingKey as error:
             await refuse(scope, send, error, error_problem(error), [])
             return
         if asked is None:
             await self._app(scope, receive, send)
             return
-        decision = self.limiter.check(*asked)
+        limiter = gate.limiter_of(scope)
+        decision = limiter.check(*asked)
         if not decision.allowed:
             await self._deny(scope, receive, send, decision)
             return
-        granted_at = self.limiter.clock.now_ns() if self.limiter.holds_permits else 0
+        granted_at = gate.clock.now_ns() if gate.holds_permits else 0
         try:
             if decision.delay_ns > 0:
-                await self.limiter.clock.sleep_async(decision.delay_ns / NS_PER_SECOND)
+                await gate.clock.sleep_async(decision.delay_ns / NS_PER_SECOND)
             await self._app(scope, receive, noting(scope, send, decision, self._writer))
         finally:
-            if self.limiter.holds_permits:
-                self.limiter.refund(*asked, granted_at)
+            if gate.holds_permits:
+                limiter.refund(*asked, granted_at)
 
     async def _deny(self, scope: Scope, receive: Receive, send: Send, decision: Decision) -> None:
         fields = [] if note(scope, decision) else self._writer.raw(decision)

@@ -43,8 +43,7 @@ if TYPE_CHECKING:
     from headgate.gates.async_limiter import AsyncLimiter
     from headgate.gates.limiter import Limiter
     from headgate.integrations.attributes import KeyFunction
-    from headgate.integrations.requests import Missing
-    from headgate.rate import Rate
+    from headgate.integrations.requests import Limit, Missing
 
     Scope = MutableMapping[str, Any]
 
@@ -140,7 +139,8 @@ class RateLimit:
     `headgate.integrations.asgi.RateLimitHeaders` around the app.
 
     Args:
-        limit: ``"5/minute"`` and the like; left out when a ``limiter`` is given.
+        limit: ``"5/minute"`` and the like, or a callable that chooses one of a few for each request;
+            left out when a ``limiter`` is given.
         key: reads from the request who is limited: ``by_header(...)`` and its siblings, any callable
             that takes the request or websocket, or ``Depends(...)`` on what answers with the key. The
             client's address when left out.
@@ -157,7 +157,7 @@ class RateLimit:
 
     def __init__(  # noqa: PLR0913 - the keywords are the interface
         self,
-        limit: str | Rate | Sequence[Rate] | None = None,
+        limit: Limit | None = None,
         *,
         key: KeyFunction | Depends | None = None,
         missing: Missing = "error",
@@ -189,6 +189,7 @@ class RateLimit:
             )
         self._gate = RequestGate(
             self.limiter,
+            limit=limit,
             key=_given if isinstance(key, Depends) else key,
             missing=missing,
             cost=cost,
@@ -215,13 +216,13 @@ class RateLimit:
         name, cost = asked
         if self._per_route:
             name = f"{_route_of(scope)} {name}"
-        decision = self.limiter.check(name, cost)
+        decision = self._gate.limiter_of(connection).check(name, cost)
         fields = self._fields(scope, decision)
         if not decision.allowed:
             raise _refusal(scope, RateLimited(decision), fields | _retry_after(decision))
         response.headers.update(fields)
         if decision.delay_ns > 0:
-            await self.limiter.clock.sleep_async(decision.delay_ns / NS_PER_SECOND)
+            await self._gate.clock.sleep_async(decision.delay_ns / NS_PER_SECOND)
         return decision
 
     def _fields(self, scope: Scope, decision: Decision) -> dict[str, str]:

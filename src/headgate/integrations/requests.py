@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, final
 from headgate.engine.engine import combine
 from headgate.errors import InvalidInput, MissingKey
 from headgate.gates.async_limiter import AsyncLimiter
-from headgate.gates.limiter import Limiter
+from headgate.gates.dynamic import Limiters
+from headgate.gates.limiter import Limiter, valid_cost
 from headgate.integrations.attributes import by_client_address, describe
 from headgate.rate import Rate
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from headgate.decision import Decision
     from headgate.integrations.attributes import KeyFunction
 
+    Limit = str | Rate | Sequence[Rate] | Callable[[Any], str | Rate]
     Missing = Literal["error", "exempt", "anonymous"] | KeyFunction
 
 __all__ = ["DECISIONS", "RequestGate", "limiter_for", "together"]
@@ -29,18 +31,31 @@ _CHOICES: Final = ("error", "exempt", "anonymous")
 
 @final
 class RequestGate:
-    """From a request to the question that its limiter is asked.
+    """From a request to the question that is asked about it, and to whom it goes.
 
     Attributes:
-        limiter: decides.
+        clock: the limiter's.
+        holds_permits: whether a permit is to be given back when the request is over.
     """
 
-    __slots__ = ("_cost", "_cost_of", "_exempt", "_key", "_missing", "_tagged", "limiter")
+    __slots__ = (
+        "_cost",
+        "_cost_of",
+        "_exempt",
+        "_key",
+        "_limit_of",
+        "_limiter",
+        "_missing",
+        "_tagged",
+        "clock",
+        "holds_permits",
+    )
 
     def __init__(
         self,
-        limiter: Limiter,
+        limiter: Limiter | Limiters,
         *,
+        limit: Limit | None,
         key: KeyFunction | None,
         missing: Missing,
         cost: int | Callable[[Any], int],
@@ -51,7 +66,10 @@ class RequestGate:
             raise InvalidInput(
                 f"missing must be one of {', '.join(_CHOICES)} or another key, got {missing!r:.60}"
             )
-        self.limiter = limiter
+        self.clock = limiter.clock
+        self.holds_permits = limiter.holds_permits
+        self._limiter = limiter
+        self._limit_of = limit if callable(limit) else None
         self._key = _key(key, tuple(trusted_proxies))
         self._missing = missing
         # Keys from two sources are told apart, so that nobody can send a key that is another's address.
@@ -62,8 +80,7 @@ class RequestGate:
         if callable(cost):
             self._cost_of = cost
         else:
-            limiter.peek("any", cost)  # refuses a cost that no request may have
-            self._cost = cost
+            self._cost = valid_cost(cost)
 
     def ask(self, source: Any) -> tuple[str, int] | None:
         """The key and the cost of a request; None when it is exempt.
@@ -81,6 +98,14 @@ class RequestGate:
         elif self._tagged:
             key = f"key:{key}"
         return key, self._cost if self._cost_of is None else self._cost_of(source)
+
+    def limiter_of(self, source: Any) -> Limiter:
+        """Who decides about a request."""
+        limiter = self._limiter
+        if isinstance(limiter, Limiters):
+            assert self._limit_of is not None  # noqa: S101 - that is when there are several
+            return limiter.of(self._limit_of(source))
+        return limiter
 
     def _without_key(self, source: Any) -> str | None:
         missing = self._missing
@@ -113,11 +138,9 @@ def _key(key: KeyFunction | None, trusted_proxies: tuple[str, ...]) -> KeyFuncti
 
 
 def limiter_for(
-    limit: str | Rate | Sequence[Rate] | None,
-    limiter: Limiter | AsyncLimiter | None,
-    **settings: Any,
-) -> Limiter:
-    """The limiter that was given, or one for the limit that was.
+    limit: Limit | None, limiter: Limiter | AsyncLimiter | None, **settings: Any
+) -> Limiter | Limiters:
+    """The limiter that was given, or what decides about the limit that was.
 
     Raises:
         InvalidInput: neither was, or both were.
@@ -126,6 +149,8 @@ def limiter_for(
     if limiter is None:
         if limit is None:
             raise InvalidInput("a limit is needed: limit='100/minute', or limiter=...")
+        if callable(limit):
+            return Limiters(**given)
         # Several limits may stand in one response's headers, so they need names that differ.
         given.setdefault("name", str(limit) if isinstance(limit, str | Rate) else "default")
         return Limiter(limit, **given)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headgate.errors import InvalidCost, InvalidInput, InvalidKey, RateLimited
+from headgate.errors import InvalidCost, InvalidInput, InvalidKey, InvalidRate, RateLimited
 from headgate.gates.async_limiter import AsyncLimiter
 from headgate.gates.decorator import limit
 from headgate.gates.limiter import Limiter
@@ -366,6 +366,45 @@ def test_a_shared_limiter(clock):
     assert one.limiter is two.limiter is shared
 
 
+def test_the_rate_may_be_chosen_per_call(clock):
+    plans = {"free": "1/minute", "paid": "3/minute"}
+
+    @limit(lambda plan: plans[plan], key=lambda user: user, clock=clock)
+    def search(user: str, plan: str) -> None: ...
+
+    def passed(user: str, plan: str) -> int:
+        for count in range(9):
+            try:
+                search(user, plan)
+            except RateLimited:
+                return count
+        return 9
+
+    assert passed("ann", "free") == 1
+    assert passed("bob", "paid") == 3
+    assert passed("ann", "paid") == 3  # a plan has its own counts
+    assert passed("ann", "free") == 0
+    assert search.limiter.of("1/minute").peek("ann").limit == 1
+
+
+async def test_the_rate_may_be_chosen_for_callers_that_wait(clock):
+    @limit(lambda rate: rate, key="k", wait=True, clock=clock)
+    async def search(rate: str) -> int:
+        return clock.now_ns() // 10**9
+
+    assert [await search("1/second") for _ in range(3)] == [0, 1, 2]
+
+
+def test_rates_that_are_computed_rather_than_chosen_come_to_an_end(clock):
+    @limit(lambda number: f"{number}/minute", key="k", clock=clock)
+    def search(number: int) -> None: ...
+
+    for number in range(1, 257):
+        search(number)
+    with pytest.raises(InvalidRate, match="at most 256 different rates"):
+        search(257)
+
+
 def test_a_disabled_limit(clock):
     @limit("1/hour", clock=clock, enabled=False)
     def send() -> None: ...
@@ -379,6 +418,7 @@ def test_a_disabled_limit(clock):
     [
         ({}, "needs a rate"),
         ({"rate": lambda: None}, "needs a rate"),
+        ({"rate": lambda nobody: "1/s", "key": "k"}, "rate asks for 'nobody'"),
         ({"rate": "1/s", "limiter": Limiter("1/s")}, "either the limiter or"),
         ({"burst": 3, "limiter": Limiter("1/s")}, "either the limiter or"),
         ({"rate": "1/s", "wait": -1}, "timeout must be"),

@@ -178,6 +178,18 @@ async def test_a_shared_limiter(clock):
     assert [(await ask(app)).status for app in (one, two, one)] == [200, 200, 429]
 
 
+async def test_the_limit_may_be_chosen_per_request(clock):
+    def plan(scope) -> str:
+        return "3/minute" if (b"x-plan", b"paid") in scope["headers"] else "1/minute"
+
+    app = RateLimitMiddleware(bare, plan, clock=clock)
+    paid = {"x-plan": "paid"}
+    assert [(await ask(app)).status for _ in range(2)] == [200, 429]
+    answers = [await ask(app, headers=paid) for _ in range(4)]
+    assert [answer.status for answer in answers] == [200, 200, 200, 429]
+    assert answers[0]["ratelimit-policy"] == '"3/minute";q=3;w=60'
+
+
 async def test_headers_may_be_left_out(clock):
     app = RateLimitMiddleware(bare, "1/minute", headers=(), clock=clock)
     assert (await ask(app)).names() == ["x-app"]

@@ -123,6 +123,13 @@ async def test_a_key_of_ones_own_sees_the_request(clock):
     assert [(await ask(app)).status for _ in range(2)] == [200, 429]
 
 
+async def test_the_limit_may_be_chosen_per_request(clock):
+    limit = RateLimit(lambda request: request.query_params["plan"], clock=clock)
+    app = app_with(limit)
+    assert [(await ask(app, "/?plan=1/minute")).status for _ in range(2)] == [200, 429]
+    assert (await ask(app, "/?plan=9/minute"))["x-ratelimit-remaining"] == "8"
+
+
 async def test_a_key_from_a_dependency(clock):
     async def user_id(x_user: Annotated[str | None, Header()] = None) -> int | None:
         return None if x_user is None else int(x_user)
