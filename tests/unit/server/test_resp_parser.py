@@ -75,7 +75,8 @@ def test_how_bytes_are_cut_changes_nothing(data, cuts):
         try:
             for part in parts:
                 reader.feed(part)
-                found += all_of(reader)
+                while (command := reader.next()) is not None:
+                    found.append(command)
         except MalformedRequest:
             return found, "refused"
         return found, reader.is_idle
