@@ -46,6 +46,7 @@ __all__ = [
     "TooManyReservations",
     "Unauthorized",
     "UnknownReservation",
+    "Unreachable",
     "UnsupportedMediaType",
     "UriTooLong",
 ]
@@ -274,6 +275,14 @@ class StoreUnavailable(HeadgateError):
     code = "store_unavailable"
     status = 503
     title = "Store unavailable"
+
+
+class Unreachable(HeadgateError):
+    """A service that was asked from afar did not answer, or not as Headgate does."""
+
+    code = "unreachable"
+    status = 503
+    title = "Service unreachable"
 
 
 class ConfigurationError(HeadgateError):
