@@ -56,7 +56,7 @@ deploy-policies: $(VENV)/.server ## apply examples/policies.yaml to the running 
 
 .PHONY: load-test
 load-test: build/compiled.stamp ## drive the running service and print throughput and latency (URL=, ARGS=)
-	@PYTHONPATH=$(COMPILED) exec $(PY) -m headgate bench --url $(URL) $(ARGS)
+	@PYTHONPATH=$(COMPILED) exec $(PY) -m headgate bench http --url $(URL) $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.bench build/compiled.stamp ## reprint the figures of docs/figures.md
