@@ -47,10 +47,10 @@ def verdict_rows(document: dict[str, Any]) -> list[str]:
 def section(document: dict[str, Any]) -> str:
     found = document["conditions"]
     quick = " (a quick run: not for quoting)" if document["quick"] else ""
+    taken = f"{found['date']}, revision {found['revision']}, {found['build']}"
     parts = [
         f"### {document['title']}{quick}",
-        f"{found['date']}, revision {found['revision']}, {found['build']}, load average "
-        f"{found['load_average']} at the start. By itself: `python -m benchmarks.{document['name']}`.",
+        f"{taken}, load average {found['load_average']}; `python -m benchmarks.{document['name']}`",
         *(markdown_table(table) for table in document["tables"]),
     ]
     if document["notes"]:
