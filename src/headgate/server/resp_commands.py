@@ -210,7 +210,9 @@ def _described(name: bytes) -> bytes:
     arity = command.least if command.least == command.most else -command.least
     flags = [b"+write\r\n" if command.scope == "check" else b"+readonly\r\n", b"+fast\r\n"]
     place = integer(1 if command.keyed else 0)
-    return array([bulk(name.lower()), integer(arity), array(flags), place, place, place])
+    # What Redis 7 adds: categories, tips, key specifications, subcommands.
+    more = [b"*0\r\n"] * 4
+    return array([bulk(name.lower()), integer(arity), array(flags), place, place, place, *more])
 
 
 def _docs(command: Command, protocol: int) -> bytes:
