@@ -11,6 +11,7 @@ pyrate-limiter a yes or no, and aiolimiter's nothing (it waits).
 from __future__ import annotations
 
 import asyncio
+import weakref
 from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING
@@ -137,7 +138,11 @@ def aiolimiter(keys: int) -> Callable[[Iterable[str]], object]:
                 limiter = limiters[key] = AsyncLimiter(limit, 86_400)
             await limiter.acquire()
 
-    return lambda requests: loop.run_until_complete(check_all(requests))
+    def run(requests: Iterable[str]) -> None:
+        loop.run_until_complete(check_all(requests))
+
+    weakref.finalize(run, loop.close)
+    return run
 
 
 # The floor ---------------------------------------------------------------------------------------

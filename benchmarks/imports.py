@@ -54,7 +54,8 @@ def spawn(statement: str, *flags: str) -> tuple[Sample, str]:
         text=True,
     )
     assert process.stderr is not None
-    said = process.stderr.read()
+    with process.stderr as stderr:
+        said = stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter_ns() - wall
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -95,7 +95,7 @@ class Running:
             raise Unavailable(f"the policy was answered with {status}: {str(answer)[:300]}")
 
 
-def cpu_ns(pid: int) -> int:
+def cpu_ns(pid: int | str) -> int:
     """Nanoseconds that the threads of a process have run (Linux), or its CPU time in ticks."""
     total = 0
     try:
