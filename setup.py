@@ -24,12 +24,20 @@ ROOT = Path(__file__).resolve().parent
 HOT_MODULES = (
     "src/headgate/decision.py",
     "src/headgate/algorithms/*.py",
+    "src/headgate/analytics/top_keys.py",
     "src/headgate/engine/table.py",
     "src/headgate/engine/plan.py",
     "src/headgate/engine/engine.py",
     "src/headgate/policy/matching.py",
+    "src/headgate/backpressure/consecutive_breaker.py",
     "src/headgate/gates/limiter.py",
+    "src/headgate/gates/peer.py",
+    "src/headgate/gates/peer_book.py",
+    "src/headgate/headers.py",
     "src/headgate/server/lane.py",
+    "src/headgate/server/render.py",
+    "src/headgate/server/resp_*.py",
+    "src/headgate/server/service.py",
 )
 
 # mypyc type-checks what it compiles. `make types` is the strict judge; here only the hot modules count, and a

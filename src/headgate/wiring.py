@@ -6,8 +6,8 @@ Only this module knows which adapter is in use. It opens and restores; who runs 
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, Final
 
 from headgate.analytics.top_keys import TopKeys
@@ -90,14 +90,14 @@ def keep_snapshot(settings: Settings, content: Mapping[str, Any]) -> None:
 
 
 def _prepare(directory: Path) -> None:
-    remedy = "choose another with --data-dir or HEADGATE_DATA_DIR"
+    """Make the directory, and try whether files can be made in it: permissions alone do not tell."""
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with TemporaryFile(dir=directory):
+            pass
     except OSError as error:
-        message = f"the data directory {directory} cannot be made: {error.strerror}; {remedy}"
-        raise ConfigurationError(message) from error
-    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         message = (
-            f"the data directory {directory} cannot be written to; make it writable, or {remedy}"
+            f"the data directory {directory} cannot be used: {error.strerror}; make it writable, "
+            "or choose another with --data-dir or HEADGATE_DATA_DIR"
         )
-        raise ConfigurationError(message)
+        raise ConfigurationError(message) from error

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 
 from headgate.errors import ConfigurationError
 
-__all__ = ["bind", "cannot_listen", "raise_file_limit"]
+__all__ = ["bind", "cannot_listen", "listen", "raise_file_limit"]
 
 _BACKLOG = 2_048
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+    """A socket that has the address. It does not listen yet: nobody should connect to what is not ready.
 
     Raises:
         ConfigurationError: the address cannot be had.
@@ -22,9 +23,31 @@ def bind(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
         )
-        family, _, _, _, address = found[0]
-        return socket.create_server(address, family=family, backlog=_BACKLOG)
+        family, kind, protocol, _, address = found[0]
+        bound = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError) as error:
+        raise cannot_listen(host, port, "port", error) from error
+    try:
+        if os.name == "posix":
+            # Elsewhere it means that two programs may share the port.
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise cannot_listen(host, port, "port", error) from error
+    return bound
+
+
+def listen(bound: socket.socket) -> None:
+    """Accept connections on a socket from `bind`.
+
+    Raises:
+        ConfigurationError: another program was quicker.
+    """
+    try:
+        bound.listen(_BACKLOG)
+    except OSError as error:
+        host, port, *_ = bound.getsockname()
         raise cannot_listen(host, port, "port", error) from error
 
 

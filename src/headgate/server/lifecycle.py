@@ -8,6 +8,7 @@ and ends with exit code 0. A second signal ends it at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import sys
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from headgate.clock import SystemClock
 from headgate.server.auth import REFRESH_SECONDS, Gatekeeper
-from headgate.server.binding import bind, cannot_listen, raise_file_limit
+from headgate.server.binding import bind, cannot_listen, listen, raise_file_limit
 from headgate.server.context import Context
 from headgate.server.heads import HeadBook
 from headgate.server.lane import CheckLane
@@ -68,7 +69,7 @@ def run(settings: Settings) -> None:
     """
     _configure_logging(settings.log_level)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve(settings, _announce))
+        runner.run(serve(settings, _begin))
 
 
 async def serve(
@@ -117,6 +118,7 @@ class _Service:
             )
         context.connections = self._connections = Connections(settings, context.lane)
         self._resp = build_resp(context, wired.top_keys if settings.top_keys else None)
+        self._stopping_resp: asyncio.Future[None] | None = None
         self._clock = clock
 
     async def serve(self, listener: socket.socket, started: Callable[[Running], None]) -> None:
@@ -130,14 +132,12 @@ class _Service:
         self._connections.start(loop)
         refreshing = loop.create_task(self._refresh_tokens())
         running = Running(listener.getsockname()[1], resp_port, server.stop, self._context)
-        # What was loaded so far stays: the garbage collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
         try:
+            listen(listener)
             await server.serve_until_stopped(listener, partial(started, running))
         finally:
             refreshing.cancel()
-            await self._resp.stop(settings.drain_seconds)
+            await (self._stopping_resp or self._begin_drain())
             self._keep()
 
     async def _start_resp(self, server: HttpServer) -> int | None:
@@ -149,12 +149,18 @@ class _Service:
         except OSError as error:
             raise cannot_listen(settings.host, settings.resp_port, "resp_port", error) from error
 
-    def _begin_drain(self) -> None:
+    def _begin_drain(self) -> asyncio.Future[None]:
         self._context.draining = True
+        stopping = asyncio.ensure_future(self._resp.stop(self._settings.drain_seconds))
+        self._stopping_resp = stopping
+        return stopping
 
     async def _refresh_tokens(self) -> None:
+        """Until cancelled. By the loop's time: the clock may be one that a test moves."""
+        never = asyncio.Event()
         while True:
-            await self._clock.sleep_async(REFRESH_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(never.wait(), REFRESH_SECONDS)
             await self._context.gatekeeper.refresh()
 
     def _restore(self) -> None:
@@ -179,6 +185,13 @@ class _Service:
             "throttles": throttles.dump(self._clock.now_ns(), self._clock.wall_offset_ns),
         }
         keep_snapshot(self._settings, content)
+
+
+def _begin(running: Running) -> None:
+    # What was loaded so far stays: the garbage collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    _announce(running)
 
 
 def _announce(running: Running) -> None:

@@ -51,7 +51,10 @@ def http_config(settings: Settings, context: Context, connections: Connections) 
     try:
         config.load()
     except (OSError, ssl.SSLError) as error:
-        message = f"the TLS certificate or its key cannot be used: {error}; both must be PEM files"
+        message = (
+            f"the TLS certificate {settings.tls_certificate} or its key {settings.tls_key} cannot be "
+            f"used: {error}; both must be PEM files that belong together"
+        )
         raise ConfigurationError(message) from error
     return config
 
@@ -72,7 +75,7 @@ class HttpServer(Server):
     """
 
     def __init__(
-        self, config: Config, connections: Connections, on_drain: Callable[[], None]
+        self, config: Config, connections: Connections, on_drain: Callable[[], object]
     ) -> None:
         super().__init__(config)
         self._connections = connections

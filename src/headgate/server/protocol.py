@@ -8,8 +8,11 @@ and a connection that is closed early is closed so that the peer can read why.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast
+import socket
+import struct
+from typing import TYPE_CHECKING, Any, Final
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -41,6 +44,9 @@ _FAREWELL_SECONDS: Final = 2.0
 """How long a peer that was refused may take to read why and to close."""
 _IDLE_WHEN_DRAINING: Final = 0.5
 """How long an idle connection stays open when the service stops, for a request that is on its way."""
+_NO_FAREWELL: Final = struct.pack("ii", 1, 0)
+_PIECE: Final = 4_096
+"""The bytes that uvicorn gets at a time: it holds on to at most as many requests as these have."""
 _MAX_IGNORED: Final = 64 * 1024 * 1024
 
 
@@ -105,10 +111,25 @@ class _Transport:
         self._connection.close()
 
     def is_closing(self) -> bool:
-        return self._connection.closing or self._transport.is_closing()
+        return self._connection.leaving or self._transport.is_closing()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+
+class _Flow(FlowControl):
+    """Flow control that keeps the peer waiting while requests or answers of its are waiting.
+
+    uvicorn resumes reading whenever a request asks for its body, even one that is complete.
+    """
+
+    def __init__(self, connection: HttpConnection, transport: _Transport) -> None:
+        super().__init__(transport)  # type: ignore[arg-type]
+        self._connection = connection
+
+    def resume_reading(self) -> None:
+        if not self.write_paused and not self._connection.is_behind():
+            super().resume_reading()
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -116,7 +137,8 @@ class HttpConnection(HttpToolsProtocol):
 
     Attributes:
         age: ticks since something moved.
-        closing: nothing more is read as a request.
+        closing: nothing more is read as a request; what was read before is still answered.
+        leaving: the last word was said.
     """
 
     def __init__(
@@ -132,14 +154,16 @@ class HttpConnection(HttpToolsProtocol):
         self._lane = shared.lane
         self._raw: asyncio.Transport
         self._held = b""
+        self._backlog = b""
         self._reading = False
         self._in_head = False
         self._head_bytes = 0
         self._unseen_bytes = 0
         self._ignored_bytes = 0
+        self._answering: RequestResponseCycle | None = None
         self._refusal: HeadgateError | None = None
         self._last_words = b""
-        self._leaving = False
+        self.leaving = False
         self.age = 0
         self.closing = False
 
@@ -147,7 +171,9 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._raw = transport
-        super().connection_made(_Transport(transport, self))  # type: ignore[arg-type]
+        wrapped = _Transport(transport, self)
+        super().connection_made(wrapped)  # type: ignore[arg-type]
+        self.flow = _Flow(self, wrapped)
         shared = self._shared
         shared.open.add(self)
         if len(shared.open) > shared.max_connections:
@@ -156,29 +182,55 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._shared.open.discard(self)
-        self._held = b""
+        self._held = self._backlog = b""
+        if self._answering is not None:  # uvicorn tells only the newest request
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self.closing:
             self._ignore(data)
-            return
-        if self._lane is not None and self._is_between_requests():
-            data = self._answer_checks(self._lane, data)
-            if not data:
+        elif self._backlog:
+            self._backlog += data
+        else:
+            self._work(data)
+
+    def _work(self, data: bytes) -> None:
+        """Deal with bytes in order: checks in the lane, all else through uvicorn.
+
+        uvicorn queues every request that it finds in the bytes, however many there are, with all that
+        belongs to it. So it gets a few bytes at a time, and none while it has a request to answer.
+        """
+        at = 0
+        while at < len(data) and not self.closing:
+            if self._is_busy():
+                self._backlog = data[at:]
+                self.flow.pause_reading()
                 return
-        self._unseen_bytes += len(data)
-        super().data_received(data)
+            if self._lane is not None and self._is_between_requests():
+                data = self._answer_checks(self._lane, data[at:] if at else data)
+                at = 0
+            piece = data[at : at + _PIECE]
+            at += _PIECE
+            self._parse(piece)
+
+    def _is_busy(self) -> bool:
+        """Whether a request that has arrived in whole is being answered."""
+        return self._answering is not None and not self._answering.more_body
+
+    def _parse(self, piece: bytes) -> None:
+        self._unseen_bytes += len(piece)
+        super().data_received(piece)
         if self._unseen_bytes > self._shared.max_head and self._reading and not self.closing:
             # A field that never ends: the parser collects it, and tells nobody.
             self._refuse(_head_too_large(self._shared.max_head))
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Whether to stay open: a peer that has said all may still want to hear the answer."""
-        pending = self._pending()
-        if pending is None or self._reading or self.scheme == "https":
+        if self._answering is None or self._reading or self.scheme == "https":
             return False
-        pending.keep_alive = False
+        self.cycle.keep_alive = False
         return True
 
     def pause_writing(self) -> None:
@@ -195,7 +247,7 @@ class HttpConnection(HttpToolsProtocol):
     # The lane ------------------------------------------------------------------------------------
 
     def _is_between_requests(self) -> bool:
-        return not self._reading and self._pending() is None
+        return not self._reading and self._answering is None
 
     def _answer_checks(self, lane: CheckLane, data: bytes) -> bytes:
         """Answer the whole checks that came; what is left is for uvicorn."""
@@ -244,6 +296,8 @@ class HttpConnection(HttpToolsProtocol):
         self._unseen_bytes = 0
         self._in_head = False
         super().on_headers_complete()
+        if not self.pipeline:
+            self._answering = self.cycle
         if self._shared.draining:
             self.cycle.keep_alive = False
 
@@ -269,15 +323,26 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self.age = 0
+        self._answering = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
         self._unset_keepalive_if_required()  # `tick` closes idle connections
-        if self._last_words and not self.pipeline:
-            self._say_last(self._last_words)
+        if self._raw.is_closing():
+            return
+        if self._last_words:
+            if self._answering is None:
+                self._say_last(self._last_words)
+        elif self._backlog and not self._is_busy():
+            data, self._backlog = self._backlog, b""
+            self.flow.resume_reading()
+            self._work(data)
 
     def shutdown(self) -> None:
-        pending = self._pending()
-        if pending is not None:
-            pending.keep_alive = False
+        if self._answering is not None:
+            self.cycle.keep_alive = False
+
+    def is_behind(self) -> bool:
+        """Whether requests that were read wait for the ones before them."""
+        return bool(self.pipeline or self._backlog)
 
     # Time ----------------------------------------------------------------------------------------
 
@@ -285,18 +350,18 @@ class HttpConnection(HttpToolsProtocol):
         """Grow older by one tick; end what has taken too long."""
         self.age += 1
         shared = self._shared
-        if self._leaving:
+        if self.leaving:
             if self.age > shared.farewell_ticks:
-                self._raw.abort()
+                self._reset()
         elif self.flow.write_paused:
             if self.age > shared.request_ticks:
                 shared.timed_out += 1
-                self._raw.abort()
-        elif self._reading or self._held:
+                self._reset()
+        elif self._held or (self._reading and not self.flow.read_paused):
             if self.age > shared.request_ticks:
                 shared.timed_out += 1
                 self._time_out()
-        elif self._pending() is None and self.age > shared.idle_ticks:
+        elif self._answering is None and self.age > shared.idle_ticks:
             self._raw.close()
 
     def close_if_idle(self) -> None:
@@ -304,13 +369,8 @@ class HttpConnection(HttpToolsProtocol):
         if self._is_between_requests() and not self._held:
             self._raw.close()
 
-    def _pending(self) -> RequestResponseCycle | None:
-        """The newest request, while its answer is not complete; the older ones are answered first."""
-        newest = cast("RequestResponseCycle | None", self.cycle)
-        return None if newest is None or newest.response_complete else newest
-
     def _time_out(self) -> None:
-        if not self._in_head and not self._held and self._pending() is None:
+        if not self._in_head and not self._held and self._answering is None:
             self.close()  # it was answered already, and what still comes is of no interest
             return
         message = "the request did not arrive in time; send all of it at once"
@@ -322,25 +382,24 @@ class HttpConnection(HttpToolsProtocol):
         """Answer what cannot be read, after the requests before it, and close."""
         words = self._words(error)
         self.closing = True
-        pending = self._pending()
-        if pending is not None and self._reading and not self._in_head:
-            pending = self._drop(pending)
-        if pending is None:
+        if self._reading and not self._in_head:
+            self._drop(self.cycle)
+        if self._answering is None:
             self._say_last(words)
         else:
             self._last_words = words
 
-    def _drop(self, broken: RequestResponseCycle) -> RequestResponseCycle | None:
-        """Give up the request whose body cannot be read; what has to be answered before the refusal."""
+    def _drop(self, broken: RequestResponseCycle) -> None:
+        """Give up the request whose body cannot be read."""
         if self.pipeline and self.pipeline[0][0] is broken:
             self.pipeline.popleft()
-            return broken
-        # The application waits for the rest of the body. It is told that nobody is there any more.
-        broken.disconnected = True
-        broken.message_event.set()
-        if broken.response_started:
-            self._raw.abort()
-        return None
+        elif self._answering is broken:
+            # The application waits for the rest of the body. It is told that nobody is there any more.
+            self._answering = None
+            broken.disconnected = True
+            broken.message_event.set()
+            if broken.response_started:
+                self._reset()
 
     def _words(self, error: HeadgateError) -> bytes:
         body = problem_body(error)
@@ -361,10 +420,10 @@ class HttpConnection(HttpToolsProtocol):
 
     def close(self) -> None:
         """Close; when the peer is still sending, only after it could read the answer."""
-        if self._reading and not self._leaving:
+        if self._reading and not self.leaving:
             self.closing = True
             self._leave()
-        elif not self._leaving:
+        elif not self.leaving:
             self.closing = True
             self._raw.close()
 
@@ -377,15 +436,22 @@ class HttpConnection(HttpToolsProtocol):
         if self._raw.is_closing() or not self._raw.can_write_eof():
             self._raw.close()
             return
-        self._leaving = True
+        self.leaving = True
         self.age = 0
         self._raw.write_eof()
         self.flow.resume_reading()
 
+    def _reset(self) -> None:
+        """End it now. A peer that does not read would not notice anything gentler for minutes."""
+        handle = self._raw.get_extra_info("socket")
+        if handle is not None:
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_FAREWELL)
+        self._raw.abort()
+
     def _ignore(self, data: bytes) -> None:
         self._ignored_bytes += len(data)
         if self._ignored_bytes > _MAX_IGNORED:
-            self._raw.abort()
+            self._reset()
 
 
 def _head_too_large(limit: int) -> HeaderTooLarge:

@@ -27,7 +27,9 @@ __all__ = ["checks_router"]
 
 def checks_router(context: Context) -> APIRouter:
     """The routes of the scope ``check``."""
-    router = APIRouter(prefix="/api/v1", tags=["checks"], dependencies=[Depends(needs(context, "check"))])
+    router = APIRouter(
+        prefix="/api/v1", tags=["checks"], dependencies=[Depends(needs(context, "check"))]
+    )
     _add_questions(router, context)
     _add_batch(router, context)
     _add_reservations(router, context)

@@ -42,7 +42,7 @@ def _add_reading(router: APIRouter, context: Context) -> None:
     may = [Depends(needs(context, "read"))]
     found: schemas.Responses = {
         304: {"description": "It is what If-None-Match names."},
-        **schemas.errors(400, 401, 403, 503),
+        **schemas.errors(400, 401, 403, 422, 503),
     }
     listed = schemas.json_of(schemas.ref("Policies"), "All policies.", *_TAGGED)
 
@@ -59,7 +59,7 @@ def _add_reading(router: APIRouter, context: Context) -> None:
 
     one = schemas.json_of(_POLICY, "The policy.", *_TAGGED)
 
-    @router.get(_PATH, dependencies=may, responses={200: one, **found, **schemas.errors(404, 422)})
+    @router.get(_PATH, dependencies=may, responses={200: one, **found, **schemas.errors(404)})
     async def get_policy(name: str, if_none_match: IfNoneMatch = None) -> Response:
         """One policy."""
         stored = await policies.get(name)

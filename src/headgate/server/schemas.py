@@ -122,4 +122,5 @@ def components() -> Json:
     template = "#/components/schemas/{name}"
     _, generated = msgspec.json.schema_components(shapes, ref_template=template)
     written = files("headgate.server").joinpath("openapi.yaml").read_text("utf-8")
-    return {**generated, **yaml.safe_load(written)}
+    schemas = yaml.safe_load(written)
+    return {**generated, **{name: schemas[name] for name in schemas if not name.startswith("x-")}}
