@@ -17,6 +17,7 @@ from headgate import (
     RateLimited,
     limit,
 )
+from headgate.engine.stats import Usage
 from headgate.gates.peer import to_jsonrpc
 from headgate.headers import HeaderWriter
 from headgate.integrations.asgi import RateLimitMiddleware
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from starlette.types import Receive, Scope, Send
-
-    from headgate.engine.stats import Usage
 
 
 def limiters() -> None:
@@ -84,6 +83,8 @@ async def async_numbers(most: int) -> AsyncIterator[int]:
 
 
 class Client:
+    label = ""
+
     @limit("10/second", key=lambda self: self.name)
     def fetch(self, path: str) -> bytes:
         return path.encode()
@@ -105,14 +106,16 @@ class Client:
     @limit("10/second")
     @classmethod
     def make(cls, name: str) -> Client:
-        print(name)
-        return cls()
+        made = cls()
+        made.label = name
+        return made
 
     @classmethod
     @limit("10/second")
     def build(cls, name: str) -> Client:
-        print(name)
-        return cls()
+        made = cls()
+        made.label = name
+        return made
 
 
 async def decorated() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from copy import deepcopy
 from typing import TYPE_CHECKING, Final, final
 
 from headgate.clock import SystemClock, seconds_to_ns
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from mypy_extensions import i64
 
+    from headgate.algorithms.base import Algorithm
     from headgate.clock import Clock
     from headgate.gates.lines import Lines
     from headgate.gates.waiting import Turn
@@ -210,6 +212,12 @@ class Limiter:
     def stats(self) -> TableStats:
         """How many keys are kept, and what had to be given up."""
         return self._table.stats()
+
+    def limits(self, key: str) -> list[tuple[Algorithm, object]]:
+        """Each limit's algorithm with a copy of the key's state; for `headgate.gates.forecast`."""
+        with self._lock:
+            now = self._tick()
+            return [(space.algorithm, deepcopy(space.state_of(key, now))) for space in self._spaces]
 
     def settle(self, reservation_id: str, cost: int | None) -> None:
         """Bring a hold to its real cost; for `Reservation`."""

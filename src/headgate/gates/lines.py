@@ -8,11 +8,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from contextlib import suppress
-from itertools import takewhile
 from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from headgate.clock import Clock
+    from headgate.gates.forecast import Forecast
 
 __all__ = ["MAX_WAITING", "MAX_WAITING_PER_KEY", "Lines", "TaskWaiter", "ThreadWaiter", "Waiter"]
 
@@ -99,6 +101,7 @@ class Lines:
         # Reentrant: a signal handler or a finalizer may end a turn while this thread holds it.
         self.lock = threading.RLock()
         self._lines: dict[str, deque[Waiter]] = {}
+        self._forecasts: dict[str, Forecast] = {}
         self._total = 0
 
     def __len__(self) -> int:
@@ -121,16 +124,21 @@ class Lines:
     def nudge(self, key: str) -> None:
         """Have the head of a line look again, because something was given back."""
         with self.lock:
+            self._forecasts.pop(key, None)
             self._wake_head(key)
 
     def has_room(self, key: str) -> bool:
         return self._total < self._max_total and self.waiting(key) < self._max_per_key
 
     def join(self, key: str, waiter: Waiter) -> None:
+        """Stand at the end of the line."""
         self._lines.setdefault(key, deque()).append(waiter)
         self._total += 1
+        forecast = self._forecasts.get(key)
+        if forecast is not None:
+            forecast.add(waiter.cost)
 
-    def leave(self, key: str, waiter: Waiter) -> None:
+    def leave(self, key: str, waiter: Waiter, *, served: bool) -> None:
         """Step out, from wherever in the line; whoever is the head now is woken."""
         with self.lock:
             line = self._lines.get(key)
@@ -138,6 +146,8 @@ class Lines:
                 return
             was_head = line[0] is waiter
             line.remove(waiter)
+            if not served:
+                self._forecasts.pop(key, None)
             self._left(key, line)
             if was_head:
                 self._wake_head(key)
@@ -145,10 +155,15 @@ class Lines:
     def is_head(self, key: str, waiter: Waiter) -> bool:
         return self._lines[key][0] is waiter
 
-    def costs_ahead(self, key: str, waiter: Waiter | None) -> list[int]:
-        """What those in front ask for, from the head on; all of them, for one that is not in line."""
-        line = self._lines.get(key, ())
-        return [ahead.cost for ahead in takewhile(lambda one: one is not waiter, line)]
+    def forecast(self, key: str, limits: Callable[[], Forecast]) -> Forecast:
+        """What comes after all that stand in the line; ``limits`` makes one for before the first."""
+        forecast = self._forecasts.get(key)
+        if forecast is None:
+            forecast = limits()
+            for waiter in self._lines.get(key, ()):
+                forecast.add(waiter.cost)
+            self._forecasts[key] = forecast
+        return forecast
 
     def _wake_head(self, key: str) -> None:
         line = self._lines.get(key)
@@ -156,6 +171,7 @@ class Lines:
             if not line[0].is_gone():
                 line[0].wake()
                 return
+            self._forecasts.pop(key, None)
             line.popleft()  # its event loop was closed under it, and nobody is there any more
             self._left(key, line)
 
@@ -163,3 +179,4 @@ class Lines:
         self._total -= 1
         if not line:
             del self._lines[key]
+            self._forecasts.pop(key, None)

@@ -4,9 +4,9 @@ Whoever asks while others wait joins the end of the line, however little it asks
 line alone looks at the limit, so a large cost cannot be starved by small ones that slip past it. A plain
 ``check`` does not wait and so does not queue: it takes what it finds.
 
-A wait that is known to end too late fails at once. Known is: all that is asked for by those in front,
-as far as it fits the capacity, has to pass first. For a limit that holds permits nothing is known, since
-one may be returned at any moment.
+A wait that is known to end too late fails at once. Known is when all those in front will have passed, if
+nobody else spends: that is played through ahead of time. For a limit that holds permits nothing is
+known, since one may be returned at any moment.
 
 One `Lines` serves the threads and the tasks of a limiter alike. Leaving a line, for whatever reason,
 wakes the next in it; so neither a timeout nor a cancellation holds up the others.
@@ -19,10 +19,10 @@ from math import isnan
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 from headgate.clock import NS_PER_SECOND, seconds_to_ns
-from headgate.decision import NEVER, Decision
+from headgate.decision import Decision
 from headgate.errors import InvalidInput, LineFull, RateLimited
+from headgate.gates.forecast import Forecast
 from headgate.gates.lines import Lines, TaskWaiter, ThreadWaiter, Waiter
-from headgate.rate import MAX_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -51,7 +51,16 @@ def lines_of(limiter: Limiter) -> Lines:
 class _Quest:
     """One caller's way to its turn, without the waiting: that differs between threads and tasks."""
 
-    __slots__ = ("_cost", "_deadline", "_granted_at", "_key", "_limiter", "_lines", "_waiter")
+    __slots__ = (
+        "_cost",
+        "_deadline",
+        "_granted_at",
+        "_key",
+        "_limiter",
+        "_lines",
+        "_served",
+        "_waiter",
+    )
 
     def __init__(self, limiter: Limiter, key: str, cost: int, timeout: float | None) -> None:
         self._limiter = limiter
@@ -59,6 +68,7 @@ class _Quest:
         self._key = key
         self._cost = cost
         self._waiter: Waiter | None = None
+        self._served = False
         self._granted_at = 0
         now = limiter.clock.now_ns()
         self._deadline = None if timeout is None else now + seconds_to_ns(timeout)
@@ -77,8 +87,8 @@ class _Quest:
                 if decision.allowed:
                     return decision
             else:
-                decision = self._prospect()
-            if self._remaining() == 0 or self._is_late(decision.retry_after_ns):
+                decision = self._behind_others()
+            if self._remaining() == 0:
                 raise RateLimited(decision, self._key)
             if not lines.has_room(self._key):
                 raise LineFull(decision, self._key)
@@ -91,26 +101,25 @@ class _Quest:
         """From the line: the turn, or the seconds after which to look again; None: when woken."""
         remaining = self._remaining()
         with self._lines.lock:
-            is_head = self._waiter is not None and self._lines.is_head(self._key, self._waiter)
-            if is_head:
-                decision = self._try()
-                if decision.allowed:
-                    return decision
-            elif remaining is None:
-                return None
-            else:
-                decision = self._prospect()
+            if self._waiter is None or not self._lines.is_head(self._key, self._waiter):
+                if remaining == 0:
+                    raise RateLimited(self._own_refusal(), self._key)
+                return None if remaining is None else remaining / NS_PER_SECOND
+            decision = self._try()
+        if decision.allowed:
+            self._served = True
+            return decision
         if remaining == 0:
             raise RateLimited(decision, self._key)
-        pause = decision.retry_after_ns if is_head else NEVER
-        if remaining is not None and (pause == NEVER or pause > remaining):
-            pause = remaining
+        pause = decision.retry_after_ns
+        if remaining is not None:
+            pause = min(pause, remaining)
         return pause / NS_PER_SECOND
 
     def leave(self) -> None:
         """However it ended: the line goes on without this one."""
         if self._waiter is not None:
-            self._lines.leave(self._key, self._waiter)
+            self._lines.leave(self._key, self._waiter, served=self._served)
             self._waiter = None
 
     def give_back(self) -> None:
@@ -120,7 +129,7 @@ class _Quest:
     def _try(self) -> Decision:
         """Ask the limit; raise when its answer means that the turn cannot come in time."""
         remaining = self._remaining()
-        if remaining is not None:
+        if remaining is not None and self._cost > 0:
             # An admitted caller of a queueing limit has to hold back, which may be for too long.
             seen = self._limiter.peek(self._key, self._cost)
             if seen.delay_ns > remaining:
@@ -131,20 +140,27 @@ class _Quest:
             raise RateLimited(decision, self._key)
         return decision
 
-    def _prospect(self) -> Decision:
-        """The refusal of one that stands behind others, with the least wait that is known."""
+    def _behind_others(self) -> Decision:
+        """The refusal of one that stands behind others; raise when its turn is known to be too late."""
+        decision = self._own_refusal()
+        if self._deadline is None or self._limiter.holds_permits:
+            return decision
+        forecast = self._lines.forecast(self._key, self._forecast_from_now)
+        known = forecast.proceeding(self._cost) - self._limiter.clock.now_ns()
+        decision = _refusal(decision, known)
+        if self._is_late(known):
+            raise RateLimited(decision, self._key)
+        return decision
+
+    def _own_refusal(self) -> Decision:
+        """What the limit says, if nobody stood in front; raise when it can never pass."""
         own = self._limiter.peek(self._key, self._cost)
         if own.never_fits:
             raise RateLimited(own, self._key)
-        ahead = self._lines.costs_ahead(self._key, self._waiter)
-        known = own.retry_after_ns
-        # All in front and this one have to pass; above the capacity, the head alone still does.
-        for cost in (min(sum(ahead) + self._cost, MAX_LIMIT), ahead[0]):
-            wait = self._limiter.peek(self._key, cost).retry_after_ns
-            if wait != NEVER:
-                known = max(known, wait)
-                break
-        return _refusal(own, known)
+        return _refusal(own, own.retry_after_ns)
+
+    def _forecast_from_now(self) -> Forecast:
+        return Forecast(self._limiter.limits(self._key), self._limiter.clock.now_ns())
 
     def _is_late(self, wait: int) -> bool:
         remaining = self._remaining()
@@ -269,7 +285,7 @@ def _refusal(decision: Decision, wait: int) -> Decision:
         False,
         decision.limit,
         decision.remaining,
-        wait,
+        max(1, wait),
         decision.reset_after_ns,
         0,
         decision.policy,

@@ -19,7 +19,7 @@ def public(kind: type) -> set[str]:
 
 
 def test_it_has_the_names_of_the_limiter():
-    inner = {"clock", "enabled", "holds_permits", "lines", "settle"}
+    inner = {"clock", "enabled", "holds_permits", "limits", "lines", "settle"}
     assert public(Limiter) - inner <= public(AsyncLimiter)
 
 

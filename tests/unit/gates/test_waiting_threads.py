@@ -185,6 +185,32 @@ def test_what_is_known_includes_those_in_front(clock: SteppedClock, pool: Thread
     second.result(PATIENCE)
 
 
+def test_what_is_known_reaches_beyond_what_fits_at_once(
+    clock: SteppedClock, pool: ThreadPoolExecutor
+):
+    limiter = Limiter("1/second", clock=clock)
+    empty(limiter)
+    crowd = Crowd(limiter, clock, pool)
+    for name in "abcde":
+        crowd.join(name)
+    for _ in range(2):
+        with pytest.raises(RateLimited) as refused, limiter.acquire("k", timeout=5.9):
+            pass
+        assert refused.value.decision.retry_after == 6.0
+    crowd.join("f", timeout=6.0)
+    with pytest.raises(RateLimited) as refused, limiter.acquire("k", timeout=6.9):
+        pass
+    assert refused.value.decision.retry_after == 7.0
+    limiter.refund("k")
+    crowd.left[0].result(PATIENCE)
+    clock.until_waiting(5)
+    crowd.join("g", timeout=6.0)  # what was given back brings everybody forward
+    for left in range(5, -1, -1):
+        clock.advance(1)
+        clock.until_waiting(left)
+    assert crowd.order == list("abcdefg")
+
+
 def test_a_timeout_in_line_leaves_the_line_in_order(clock: SteppedClock, pool: ThreadPoolExecutor):
     """What is known is a lower bound: a head that is overtaken by `check` makes others late."""
     limiter = Limiter("1/second", burst=2, clock=clock)
