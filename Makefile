@@ -59,7 +59,8 @@ load-test: build/compiled.stamp ## drive the running service and print throughpu
 	@PYTHONPATH=$(COMPILED) exec $(PY) -m headgate bench http --url $(URL) $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.bench build/compiled.stamp ## reprint the figures of docs/figures.md
+bench: $(VENV)/.bench build/compiled.stamp ## reprint the figures of docs/figures.md (ARGS="--quick", or which ones)
+	@scripts/fetch_test_servers.sh || true
 	@PYTHONPATH=$(COMPILED) exec $(PY) -m benchmarks $(ARGS)
 
 # --- checking ---------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from benchmarks.harness import (
 
 # name -> seconds after which it is stopped
 BENCHES = {
-    "decision": 1_200,
+    "decision": 1_800,
     "imports": 180,
     "asgi_overhead": 240,
     "check_http": 300,
