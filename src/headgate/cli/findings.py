@@ -77,6 +77,7 @@ class Finder:
     ) -> None:
         self._url = url
         self._token = token
+        self._resp_port: int | None = None
         self._options = {"data_dir": data_dir, "database_url": database_url}
 
     def all(self) -> list[Finding]:
@@ -99,6 +100,7 @@ class Finder:
         except ConfigurationError as error:
             yield Finding("settings", "broken", error.message, "correct it")
             return
+        self._resp_port = settings.resp_port
         yield Finding("settings", "ok", f"{settings.host}:{settings.port}")
         yield _data_dir(settings.data_dir)
         yield _store(settings)
@@ -127,12 +129,9 @@ class Finder:
             yield self._resp()
 
     def _resp(self) -> Finding:
-        from headgate.settings import Settings
-
-        host = urlsplit(self._url).hostname or ""
-        port = Settings.load(os.environ).resp_port
+        host, port = urlsplit(self._url).hostname or "", self._resp_port
         if port is None:
-            return Finding("RESP", "ok", "switched off")
+            return Finding("RESP", "ok", "switched off, or its port is not known")
         try:
             with socket.create_connection((host, port), timeout=2.0) as connection:
                 connection.sendall(b"PING\r\n")

@@ -114,13 +114,13 @@ def table(
 def seconds_text(seconds: float) -> str:
     """A duration at a readable precision.
 
-    >>> [seconds_text(value) for value in (0, 0.00042, 0.25, 12, 90, 7200, 1e6)]
-    ['0 s', '0.42 ms', '250 ms', '12 s', '90 s', '2 h', '11.6 d']
+    >>> [seconds_text(value) for value in (0, 0.00042, 0.25, 90, 600, 3600, 1e6)]
+    ['0 s', '0.42 ms', '250 ms', '90 s', '10 min', '1 h', '11.6 d']
     """
     for unit, size, until in (
         ("ms", 1e-3, 1),
         ("s", 1, 120),
-        ("min", 60, 7200),
+        ("min", 60, 3600),
         ("h", 3600, 172_800),
     ):
         if 0 < seconds < until:
