@@ -52,9 +52,10 @@ class RespTalk:
         return greeting + pipeline
 
     def hear(self, data: bytes) -> tuple[int, int] | None:
+        begins_line = not self._heard or self._heard[-1].endswith(b"\n")
         self._heard.append(data)
         self._lines += data.count(b"\n")
-        if data.startswith(b"-") or b"\n-" in data:
+        if b"\n-" in data or (begins_line and data.startswith(b"-")):
             raise _refusal(b"".join(self._heard))
         if self._lines < self._wanted:
             return None
