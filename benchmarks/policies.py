@@ -129,6 +129,8 @@ def measure_engine(report: Report, *, quick: bool) -> None:
         series = {count: Series() for count in engines}
         asked = requests(few, 1)
         applied = len(next(iter(engines.values())).check(asked[0]).levels) or 1
+        for engine in engines.values():
+            checking(engine, asked, operations)()  # warms up
         for _ in range(rounds):
             for count, engine in engines.items():
                 series[count].add(timed(checking(engine, asked, operations), operations))
