@@ -46,7 +46,7 @@ class Usage:
         self.limit: int = algorithm.limit
         self.window_ns: int = algorithm.window_ns
         self.capacity: int = algorithm.capacity
-        state = keyspace.state_of(key, now)
+        state = keyspace.standing(key, now)
         self.used: int = algorithm.used(state, now)
         self.remaining: int = algorithm.remaining(state, now)
         self.reset_after_ns: int = algorithm.reset(state, now)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, SupportsIndex
 
 from headgate.algorithms import build
-from headgate.clock import seconds_to_ns
+from headgate.clock import NS_PER_SECOND, seconds_to_ns
 from headgate.engine import table as table_module
+from headgate.engine.reservations import MAX_TTL_NS
 from headgate.engine.table import Keyspace
-from headgate.errors import InvalidRate
-from headgate.rate import Rate, parse_rates
+from headgate.errors import InvalidInput, InvalidRate
+from headgate.inputs import whole_number
+from headgate.rate import MAX_WINDOW_NS, Rate, parse_rates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +21,9 @@ if TYPE_CHECKING:
     from headgate.clock import Clock
     from headgate.engine.table import KeyedTable
 
-__all__ = ["is_atomic_build", "is_compiled", "keyspaces_for"]
+__all__ = ["is_atomic_build", "is_compiled", "keyspaces_for", "valid_moment", "valid_ttl"]
+
+_CLOCK_BITS: Final = 57
 
 
 def is_compiled() -> bool:
@@ -48,6 +53,9 @@ def keyspaces_for(  # noqa: PLR0913 - every setting of a limit passes through he
     Raises:
         InvalidRate: no rate, or one that is outside what can be kept.
     """
+    max_delay_ns = None
+    if max_delay is not None:
+        max_delay_ns = _seconds("max_delay", max_delay, MAX_WINDOW_NS)
     spaces = []
     for one in read_rates(rate, burst):
         chosen = algorithm or ("fixed_window" if one.tz else "token_bucket")
@@ -56,7 +64,7 @@ def keyspaces_for(  # noqa: PLR0913 - every setting of a limit passes through he
             one,
             wall_offset_ns=clock.wall_offset_ns,
             granularity=granularity,
-            max_delay_ns=None if max_delay is None else seconds_to_ns(max_delay),
+            max_delay_ns=max_delay_ns,
         )
         spaces.append(Keyspace(table, built, name))
     return spaces
@@ -64,17 +72,52 @@ def keyspaces_for(  # noqa: PLR0913 - every setting of a limit passes through he
 
 def read_rates(rate: str | Rate | Sequence[Rate], burst: int | None) -> tuple[Rate, ...]:
     """The rates that were meant, with the burst put in."""
+    rates: tuple[object, ...] = ()
     if isinstance(rate, str):
         rates = parse_rates(rate)
     elif isinstance(rate, Rate):
         rates = (rate,)
-    else:
+    elif isinstance(rate, Iterable):
         rates = tuple(rate)
-    if not rates or not all(isinstance(one, Rate) for one in rates):
+    read = tuple(one for one in rates if isinstance(one, Rate))
+    if not read or len(read) < len(rates):
         message = (
             "rate must be text such as '100/minute', a Rate, or a sequence of at least one Rate"
         )
         raise InvalidRate(message)
     if burst is None:
-        return rates
-    return tuple(Rate(one.limit, one.window_ns, burst, one.period, one.tz) for one in rates)
+        return read
+    return tuple(Rate(one.limit, one.window_ns, burst, one.period, one.tz) for one in read)
+
+
+def valid_ttl(seconds: float) -> int:
+    """How long a hold lasts, in nanoseconds.
+
+    Raises:
+        InvalidInput: it is no number, not above zero, or longer than 366 days.
+    """
+    return _seconds("ttl", seconds, MAX_TTL_NS)
+
+
+def valid_moment(moment: SupportsIndex) -> int:
+    """A moment on the clock.
+
+    Raises:
+        InvalidInput: it is no whole number of nanoseconds, or one that no clock shows.
+    """
+    number = whole_number(moment)
+    if number is None or number.bit_length() > _CLOCK_BITS:
+        message = "granted_at_ns must be a moment that clock.now_ns() gave; leave it out for now"
+        raise InvalidInput(message)
+    return number
+
+
+def _seconds(name: str, seconds: object, most_ns: int) -> int:
+    """A length of time in nanoseconds. NaN compares with nothing, and so is refused too."""
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        message = f"{name} must be a number of seconds, got {type(seconds).__name__}"
+        raise InvalidInput(message)
+    if not 0 < seconds <= most_ns / NS_PER_SECOND:
+        message = f"{name} must be above 0 and at most {most_ns // NS_PER_SECOND} seconds"
+        raise InvalidInput(message)
+    return max(1, seconds_to_ns(seconds))

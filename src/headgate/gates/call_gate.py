@@ -10,8 +10,8 @@ from headgate.clock import NS_PER_SECOND
 from headgate.errors import InvalidInput, RateLimited
 from headgate.gates.arguments import by_name
 from headgate.gates.dynamic import Limiters
-from headgate.gates.limiter import valid_cost, valid_key
 from headgate.gates.waiting import AsyncTurn, Turn
+from headgate.inputs import valid_cost, valid_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 from copy import deepcopy
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, SupportsIndex, final
 
-from headgate.clock import SystemClock, seconds_to_ns
+from headgate.clock import SystemClock
 from headgate.decision import Decision
-from headgate.engine.engine import combine
-from headgate.engine.reservations import Hold, ReservationBook
+from headgate.engine.reservations import ReservationBook
 from headgate.engine.stats import Usage
-from headgate.engine.table import DEFAULT_MAX_KEYS, KeyedTable, Keyspace, TableStats, longer_wait
-from headgate.errors import InvalidCost, InvalidInput, InvalidKey
-from headgate.gates.build import is_atomic_build, keyspaces_for
+from headgate.engine.table import DEFAULT_MAX_KEYS, KeyedTable, Keyspace, TableStats
+from headgate.engine.together import decide
+from headgate.gates.build import is_atomic_build, keyspaces_for, valid_moment, valid_ttl
+from headgate.inputs import MAX_COST, MAX_KEY_LENGTH, valid_cost, valid_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,12 +25,10 @@ if TYPE_CHECKING:
     from headgate.clock import Clock
     from headgate.gates.lines import Lines
     from headgate.gates.waiting import Turn
+    from headgate.inputs import Text
     from headgate.rate import Rate
 
-__all__ = ["Limiter", "Reservation", "valid_cost", "valid_key"]
-
-MAX_COST: Final = 10**12
-MAX_TTL: Final = 366 * 86400.0
+__all__ = ["Limiter", "Reservation"]
 
 
 @final
@@ -75,7 +73,6 @@ class Limiter:
     ) -> None:
         self.clock: Clock = SystemClock() if clock is None else clock
         self.name = name
-        self.enabled = enabled
         self._now = self.clock.now_ns
         self._table = KeyedTable(max_keys)
         self._spaces: list[Keyspace] = keyspaces_for(
@@ -94,45 +91,54 @@ class Limiter:
         # Who waits for a turn; headgate.gates.waiting makes it when somebody first does.
         self.lines: Lines | None = None
         # What a turn of these spends is given back when the turn is over.
-        self.holds_permits = algorithm == "concurrency"
+        self.holds_permits = self._first.holds_permits
         # See headgate.engine.table on why a compiled check of an atomic algorithm needs no lock.
-        self._may_be_direct = (
-            enabled
-            and len(self._spaces) == 1
-            and self._first.algorithm.atomic
-            and is_atomic_build()
+        self._needs_lock = (
+            len(self._spaces) > 1 or not self._first.algorithm.atomic or not is_atomic_build()
         )
-        # Open holds have to expire on time, which the direct way does not look after.
-        self._direct = self._may_be_direct
+        self._enabled = enabled
+        self._direct = False
+        self._choose_way()
 
-    def check(self, key: str, cost: int = 1) -> Decision:
+    @property
+    def enabled(self) -> bool:
+        """Whether it limits at all; while it does not, everything passes and nothing is counted."""
+        return self._enabled
+
+    @enabled.setter
+    def enabled(self, value: bool) -> None:
+        with self._lock:
+            self._enabled = value
+            self._choose_way()
+
+    def check(self, key: Text, cost: SupportsIndex = 1) -> Decision:
         """Decide, and spend when the answer is yes.
 
         Args:
-            key: who is asking; not empty.
+            key: who is asking: a string of 1 to 1024 characters.
             cost: tokens, >= 0; 0 only asks.
 
         Raises:
-            InvalidKey: the key is empty or no string.
+            InvalidKey: the key is empty, too long or no string.
             InvalidCost: the cost is negative, huge, or no whole number.
         """
-        if type(key) is not str or not key:
-            key = valid_key(key)
-        if not 0 <= cost <= MAX_COST:
-            raise _invalid_cost(cost)
+        # The ordinary case takes no call; the functions answer what is left over, or refuse it.
+        name = key if type(key) is str and 0 < len(key) <= MAX_KEY_LENGTH else valid_key(key)
+        tokens = cost if type(cost) is int and 0 <= cost <= MAX_COST else valid_cost(cost)
         if self._direct:
-            return self._first.check(key, cost, self._now())
-        return self._check(key, valid_cost(cost))
-
-    def peek(self, key: str, cost: int = 1) -> Decision:
-        """What `check` would answer; nothing is spent."""
-        key = valid_key(key)
-        cost = valid_cost(cost)
+            return self._first.check(name, tokens, self._now())
         with self._lock:
-            now = self._tick()
-            return combine([space.peek(key, cost, now) for space in self._spaces])
+            return self._decide(name, tokens, self._tick(), True)
 
-    def refund(self, key: str, cost: int = 1, granted_at_ns: int | None = None) -> None:
+    def peek(self, key: Text, cost: SupportsIndex = 1) -> Decision:
+        """What `check` would answer; nothing is spent."""
+        name, tokens = valid_key(key), valid_cost(cost)
+        with self._lock:
+            return self._decide(name, tokens, self._tick(), False)
+
+    def refund(
+        self, key: Text, cost: SupportsIndex = 1, granted_at_ns: SupportsIndex | None = None
+    ) -> None:
         """Give back what was spent and not used.
 
         Args:
@@ -141,17 +147,16 @@ class Limiter:
             granted_at_ns: when it was spent, on the limiter's clock; now when left out. What was spent
                 in a window that is over does not come back.
         """
-        key = valid_key(key)
-        cost = valid_cost(cost)
+        name, tokens = valid_key(key), valid_cost(cost)
         with self._lock:
             now = self._tick()
-            granted_at: i64 = now if granted_at_ns is None else granted_at_ns
+            granted_at: i64 = now if granted_at_ns is None else valid_moment(granted_at_ns)
             for space in self._spaces:
-                space.refund(key, cost, now, granted_at)
+                space.refund(name, tokens, now, granted_at)
         if self.lines is not None:
-            self.lines.nudge(key)
+            self.lines.nudge(name)
 
-    def reserve(self, key: str, cost: int, ttl: float = 60.0) -> Reservation:
+    def reserve(self, key: Text, cost: SupportsIndex, ttl: float = 60.0) -> Reservation:
         """Set cost aside for work whose real cost is known only afterwards.
 
         Args:
@@ -160,25 +165,23 @@ class Limiter:
             ttl: seconds, > 0; a hold that is neither committed nor released by then is released.
 
         Raises:
+            InvalidInput: the key, the cost or the ttl is none.
             TooManyReservations: when ``max_keys`` holds are open.
         """
-        key = valid_key(key)
-        cost = valid_cost(cost)
-        if not 0 < ttl <= MAX_TTL:
-            message = f"ttl must be above 0 and at most {MAX_TTL:g} seconds, got {ttl!r}"
-            raise InvalidInput(message)
+        name, tokens = valid_key(key), valid_cost(cost)
+        ttl_ns = valid_ttl(ttl)
         with self._lock:
+            now = self._tick()
             self._book.require_room()
-            decision = self._check(key, cost)
+            decision = self._decide(name, tokens, now, True)
             if not decision.allowed:
                 return Reservation(self, "", decision)
-            now: i64 = self._now()
-            keys = [(space, key) for space in self._spaces]
+            keys = self._keys(name) if self._enabled else []
+            # Open holds have to expire on time, which the direct way does not look after.
             self._direct = False
-            hold = Hold(keys, cost, now, now + seconds_to_ns(ttl))
-            return Reservation(self, self._book.open(hold), decision)
+            return Reservation(self, self._book.open(keys, tokens, now, ttl_ns), decision)
 
-    def acquire(self, key: str, cost: int = 1, timeout: float | None = None) -> Turn:
+    def acquire(self, key: Text, cost: SupportsIndex = 1, timeout: float | None = None) -> Turn:
         """Wait for a turn: ``with limiter.acquire("job:7", timeout=5): ...``.
 
         Args:
@@ -193,21 +196,21 @@ class Limiter:
 
         return Turn(self, valid_key(key), valid_cost(cost), timeout)
 
-    def usage(self, key: str) -> list[Usage]:
+    def usage(self, key: Text) -> list[Usage]:
         """What a key has spent and has left, for each limit; nothing is spent."""
-        key = valid_key(key)
+        name = valid_key(key)
         with self._lock:
             now = self._tick()
-            return [Usage(space, key, now) for space in self._spaces]
+            return [Usage(space, name, now) for space in self._spaces]
 
-    def reset(self, key: str) -> None:
+    def reset(self, key: Text) -> None:
         """Hand a key its whole allowance back."""
-        key = valid_key(key)
+        name = valid_key(key)
         with self._lock:
             for space in self._spaces:
-                space.clear(key)
+                space.clear(name)
         if self.lines is not None:
-            self.lines.nudge(key)
+            self.lines.nudge(name)
 
     def stats(self) -> TableStats:
         """How many keys are kept, and what had to be given up."""
@@ -217,44 +220,42 @@ class Limiter:
         """Each limit's algorithm with a copy of the key's state; for `headgate.gates.forecast`."""
         with self._lock:
             now = self._tick()
-            return [(space.algorithm, deepcopy(space.state_of(key, now))) for space in self._spaces]
+            return [(space.algorithm, deepcopy(space.standing(key, now))) for space in self._spaces]
 
-    def settle(self, reservation_id: str, cost: int | None) -> None:
+    def settle(self, reservation_id: str, cost: SupportsIndex | None) -> None:
         """Bring a hold to its real cost; for `Reservation`."""
+        actual = None if cost is None else valid_cost(cost)
         with self._lock:
             now = self._tick()
-            hold = self._book.close(reservation_id)
-            hold.settle(cost, now)
+            hold = self._book.close(reservation_id, now)
+            hold.settle(actual, now)
+            self._choose_way()
         if self.lines is not None:
             for _, key in hold.keys:
                 self.lines.nudge(key)
+
+    def _choose_way(self) -> None:
+        self._direct = self._enabled and not self._needs_lock and len(self._book) == 0
+
+    def _keys(self, key: str) -> list[tuple[Keyspace, str]]:
+        return [(space, key) for space in self._spaces]
 
     def _tick(self) -> i64:
         """The time, with the holds that are due by now released."""
         now: i64 = self._now()
         if len(self._book) > 0:
             self._book.expire(now)
-            self._direct = self._may_be_direct and len(self._book) == 0
+            self._choose_way()
         return now
 
-    def _check(self, key: str, cost: i64) -> Decision:
-        """The general way: several limits, or algorithms that need the lock."""
-        with self._lock:
-            now = self._tick()
-            if not self.enabled:
-                return self._admit_disabled(key, now)
-            if len(self._spaces) == 1:
-                return self._first.check(key, cost, now)
-            longest: i64 = 0
-            for space in self._spaces:
-                longest = longer_wait(longest, space.wait(key, cost, now))
-            decisions = [space.peek(key, cost, now) for space in self._spaces]
-            if longest == 0 and cost > 0:
-                for place, space in enumerate(self._spaces):
-                    delay: i64 = decisions[place].delay_ns
-                    space.consume(key, cost, now)
-                    decisions[place] = space.describe(key, 0, delay, now)
-            return combine(decisions)
+    def _decide(self, key: str, cost: i64, now: i64, spend: bool) -> Decision:
+        if not self._enabled:
+            return self._admit_disabled(key, now)
+        if len(self._spaces) > 1:
+            return decide(self._table, self._keys(key), cost, now, spend)
+        if spend:
+            return self._first.check(key, cost, now)
+        return self._first.peek(key, cost, now)
 
     def _admit_disabled(self, key: str, now: i64) -> Decision:
         seen = self._first.peek(key, 0, now)
@@ -283,7 +284,7 @@ class Reservation:
     def __bool__(self) -> bool:
         return self.decision.allowed
 
-    def commit(self, cost: int | None = None) -> None:
+    def commit(self, cost: SupportsIndex | None = None) -> None:
         """Settle at the real cost (the reserved one when left out).
 
         What the work took beyond the hold is charged as far as the limit has it.
@@ -292,7 +293,7 @@ class Reservation:
             UnknownReservation: it was settled before, has expired, or the decision was no.
         """
         self._settled = True
-        self._limiter.settle(self._id, None if cost is None else valid_cost(cost))
+        self._limiter.settle(self._id, cost)
 
     def release(self) -> None:
         """Give the whole hold back.
@@ -313,33 +314,3 @@ class Reservation:
     ) -> None:
         if not self._settled:
             self.commit(None if kind is None else 0)
-
-
-def valid_key(key: object) -> str:
-    """A plain string that is not empty.
-
-    Anything else is refused rather than turned into text: an attribute that is None for everybody
-    would quietly make all callers share one limit.
-    """
-    if not isinstance(key, str):
-        message = f"key must be a string, got {type(key).__name__}; use f'user:{{id}}' or str(id)"
-        raise InvalidKey(message)
-    if not key:
-        message = "key must not be empty; give callers without a key one of their own choosing"
-        raise InvalidKey(message)
-    return str(key)
-
-
-def valid_cost(cost: object) -> int:
-    """A whole number from 0 on."""
-    if isinstance(cost, bool) or not isinstance(cost, int):
-        message = f"cost must be a whole number, got {type(cost).__name__}; round it up"
-        raise InvalidCost(message)
-    if not 0 <= cost <= MAX_COST:
-        raise _invalid_cost(cost)
-    return cost
-
-
-def _invalid_cost(cost: int) -> InvalidCost:
-    shown = cost if abs(cost) < 10**20 else "a huge number"
-    return InvalidCost(f"cost must be 0 to {MAX_COST}, got {shown}; split larger work")

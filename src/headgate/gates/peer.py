@@ -19,8 +19,8 @@ from headgate.backpressure.consecutive_breaker import (
 from headgate.clock import SystemClock, seconds_to_ns
 from headgate.decision import Decision
 from headgate.errors import CircuitOpen, InvalidInput, RateLimited, TooManyPeers
-from headgate.gates.limiter import valid_cost, valid_key
 from headgate.gates.peer_book import PeerBook
+from headgate.inputs import valid_cost, valid_key
 from headgate.rate import Rate
 
 if TYPE_CHECKING:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal, final
 
-from headgate.engine.engine import combine
+from headgate.engine.together import combine
 from headgate.errors import InvalidInput, MissingKey
 from headgate.gates.async_limiter import AsyncLimiter
 from headgate.gates.dynamic import Limiters
-from headgate.gates.limiter import Limiter, valid_cost
+from headgate.gates.limiter import Limiter
+from headgate.inputs import valid_cost
 from headgate.integrations.attributes import by_client_address, describe
 from headgate.rate import Rate
 

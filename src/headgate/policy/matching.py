@@ -17,34 +17,42 @@ class Pattern:
 
     Attributes:
         text: as it was written.
-        literal: the part before the first star.
+        head: the part before the first star; the whole when there is none.
+        tail: the part after the last star; the whole when there is none.
         is_exact: no star at all.
-        is_presence: nothing but a star.
     """
 
     def __init__(self, text: str) -> None:
         parts = _split_at_stars(text)
         self.text = text
-        self.literal = parts[0]
+        self.head = parts[0]
+        self.tail = parts[-1]
         self.is_exact = len(parts) == 1
-        self.is_presence = len(parts) == 2 and not parts[0] and not parts[1]
         self._middle = parts[1:-1]
-        self._tail = parts[-1]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pattern) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return f"Pattern({self.text!r})"
 
     def matches(self, value: str) -> bool:
         """Whether the whole value fits."""
         if self.is_exact:
-            return value == self.literal
-        if not value.startswith(self.literal):
+            return value == self.head
+        if not value.startswith(self.head):
             return False
         # Leftmost placement of each middle part leaves the most room for the rest, so it is enough.
-        at = len(self.literal)
+        at = len(self.head)
         for part in self._middle:
             found = value.find(part, at)
             if found < 0:
                 return False
             at = found + len(part)
-        return len(value) - at >= len(self._tail) and value.endswith(self._tail)
+        return len(value) - at >= len(self.tail) and value.endswith(self.tail)
 
 
 def _split_at_stars(text: str) -> list[str]:
