@@ -205,7 +205,6 @@ def test_any_text_is_a_key(door: Door) -> None:
         (b'"text"', 422, "invalid_input", None),
         (b'{"tokens": -1}', 422, "invalid_input", "tokens"),
         (b'{"tokens": 1.5}', 422, "invalid_input", "tokens"),
-        (b'{"tokens": 1.0}', 422, "invalid_input", "tokens"),
         (b'{"tokens": true}', 422, "invalid_input", "tokens"),
         (b'{"tokens": "1"}', 422, "invalid_input", "tokens"),
         (b'{"tokens": null}', 422, "invalid_input", "tokens"),
@@ -246,6 +245,11 @@ def test_what_is_known_is_said_for_an_unknown_field(door: Door) -> None:
     detail = door.ask({"cost": 1}).json["detail"]
     assert "'cost'" in detail
     assert "key, tokens, metadata" in detail
+
+
+def test_a_whole_number_may_be_written_as_a_fraction(door: Door) -> None:
+    assert door.ask(b'{"key": "user:f", "tokens": 2.0}').json["remaining"] == 8
+    assert door.ask(b'{"key": "user:f", "tokens": 2e0}').json["remaining"] == 6
 
 
 def test_a_key_of_the_longest_length_is_fine(door: Door) -> None:

@@ -80,6 +80,10 @@ def test_a_change_can_be_bound_to_a_version(service: Service) -> None:
     assert put(service, "new", document("new"), if_none_match="*").status == 201
 
 
+def test_a_whole_number_may_be_written_as_a_fraction(service: Service) -> None:
+    assert put(service, "w", document("w", limit=6.0)).json["limit"] == 6
+
+
 def test_delete_takes_it_out_of_force(service: Service) -> None:
     tag = put(service, "g", document("g"))["etag"]
     assert service.request("DELETE", f"{LIST}/g", if_match='"999"').status == 412

@@ -46,7 +46,7 @@ def versions_in(field: str | None) -> frozenset[int] | None:
 def _tags(field: str) -> list[tuple[str, str]]:
     tags = []
     at = 0
-    while at < len(field):
+    while at < len(field) or not tags:
         found = _TAG.match(field, at)
         at = found.end() if found else at
         if found is None or (at < len(field) and field[at] != ","):

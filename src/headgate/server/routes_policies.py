@@ -21,8 +21,20 @@ if TYPE_CHECKING:
 
 __all__ = ["policies_router"]
 
-IfMatch = Annotated[str | None, Header(description="Change it only at one of these versions.")]
-IfNoneMatch = Annotated[str | None, Header(description="Versions that are known already.")]
+# The patterns are for the reference only; `headgate.server.etags` reads the fields, and words the errors.
+_TAGS: dict[str, Any] = {
+    "pattern": r'^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$',
+}
+IfMatch = Annotated[
+    str | None,
+    Header(description="Change it only at one of these versions.", json_schema_extra=_TAGS),
+]
+IfNoneMatch = Annotated[
+    str | None, Header(description="Versions that are known already.", json_schema_extra=_TAGS)
+]
+OnlyNew = Annotated[
+    str | None, Header(description="* to replace nothing.", json_schema_extra={"pattern": r"^\*$"})
+]
 _PATH = "/policies/{name}"
 _POLICY = schemas.ref("Policy")
 _TAGGED = ("etag",)
@@ -119,7 +131,7 @@ def _add_changing(router: APIRouter, context: Context) -> None:
         request: Request,
         name: str,
         if_match: IfMatch = None,
-        if_none_match: IfNoneMatch = None,
+        if_none_match: OnlyNew = None,
     ) -> Response:
         """Replace a policy, or create it. Keys keep what they have spent."""
         document = decode_document(await read_json(request, limit))

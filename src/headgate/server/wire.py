@@ -150,7 +150,7 @@ def decode_batch(body: bytes) -> list[CheckRequest]:
 
 def decode_document(body: bytes) -> dict[str, Any]:
     """An object of any shape; for errors see `decode`."""
-    document: dict[str, Any] = _decode(_document_decoder, body)
+    document: dict[str, Any] = _whole_numbers(_decode(_document_decoder, body))
     return document
 
 
@@ -158,6 +158,8 @@ def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
+        if "got `float`" in str(error):
+            return _decode_whole_floats(decoder.type, body, str(error))
         raise _not_of_the_shape(str(error), decoder.type) from None
     except UnicodeDecodeError as error:
         message = f"the body is not UTF-8: {error.reason}; send JSON in UTF-8"
@@ -169,6 +171,27 @@ def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
         reason = str(error).removeprefix("JSON is malformed: ")
         message = f"the body is not JSON: {reason}; send a JSON object"
         raise MalformedRequest(message) from None
+
+
+def _decode_whole_floats(shape: Any, body: bytes, reason: str) -> Any:
+    """The same once more, for JSON that writes 1 as 1.0: to JSON the two are one number."""
+    try:
+        return msgspec.convert(_whole_numbers(msgspec.json.decode(body)), shape)
+    except msgspec.ValidationError as error:
+        raise _not_of_the_shape(str(error), shape) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _not_of_the_shape(reason, shape) from None
+
+
+def _whole_numbers(value: Any) -> Any:
+    """Plain JSON with every fraction that is whole as a whole number."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, list):
+        return [_whole_numbers(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _whole_numbers(item) for name, item in value.items()}
+    return value
 
 
 _PLACE: Final = re.compile(r" - at `\$?\.?([^`]*)`$")

@@ -31,6 +31,7 @@ def context_with(policies: int, **settings: Any) -> Any:
         version="1",
         lane=None,
         connections=None,
+        resp=None,
         answered={},
     )
 
