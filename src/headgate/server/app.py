@@ -123,11 +123,21 @@ def _describe(app: FastAPI, context: Context) -> None:
         if app.openapi_schema is None:
             document = from_fastapi()
             document["components"] = {"schemas": schemas.components()}
+            _describe_parameters(document)
         document = app.openapi_schema or {}
         _describe_tokens(document, needed=context.gatekeeper.required)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _describe_parameters(document: dict[str, Any]) -> None:
+    """Take null out of optional parameters: a header or a query has no null, it is left out."""
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for parameter in operation.get("parameters", ()):
+                first, *_ = parameter["schema"].pop("anyOf", [{}])
+                parameter["schema"] |= first
 
 
 def _describe_tokens(document: dict[str, Any], *, needed: bool) -> None:
