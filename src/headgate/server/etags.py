@@ -44,7 +44,7 @@ def versions_in(field: str | None) -> frozenset[int] | None:
 
 
 def _tags(field: str) -> list[tuple[str, str]]:
-    tags = []
+    tags: list[tuple[str, str]] = []
     at = 0
     while at < len(field) or not tags:
         found = _TAG.match(field, at)
