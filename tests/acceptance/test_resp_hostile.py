@@ -48,7 +48,7 @@ def exchange(service, data):
     """Send, close our side, and take what comes."""
     with connect(service) as connection:
         # It may close before it has read everything: then the rest finds nobody.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        with contextlib.suppress(OSError):
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)
         return everything(connection)

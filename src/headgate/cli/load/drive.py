@@ -94,6 +94,7 @@ class Drive:
         progress: Callable[[float], None],
     ) -> None:
         """Drive, and fill in the result."""
+        first = self._now()
         self._begin()
         await self._pass(warm_up, lambda _: None)
         self.latencies = Latencies()
@@ -104,6 +105,7 @@ class Drive:
         result.seconds = (self._now() - began) / _NS
         meter.stop(result, result.seconds)
         await self._end()
+        result.span = (self._now() - first) / _NS
         result.take(self)
 
     def answered(self, line: _Line, began: int, decisions: int, admitted: int) -> None:

@@ -67,13 +67,11 @@ def run_http(plan: HttpPlan, progress: Callable[[float], None]) -> LoadResult:
     with Client(plan.url, plan.token) as client, _own_policy(client, plan, run_id) as (name, spec):
         measure = _Measure(client, name, spec, plan.keys)
         meter = CpuMeter(measure.cpu)
-        clock = SystemClock()
-        began = clock.now_ns()
         if wrk:
             _drive_wrk(wrk, plan, bodies, meter, result, progress)
         else:
             _drive_own(plan, bodies, meter, result, progress)
-        result.allowed = measure.allowed((clock.now_ns() - began) / 1e9)
+        result.allowed = measure.allowed(result.span)
         result.admitted_in_all = measure.admitted()
     return result
 
@@ -180,7 +178,7 @@ def _drive_wrk(
         seconds=plan.duration,
         progress=progress,
     )
-    result.seconds = figures["seconds"]
+    result.seconds = result.span = figures["seconds"]
     meter.stop(result, result.seconds)
     result.decisions = figures["answers"]
     result.admitted = figures["answers"] - figures["not_ok"]

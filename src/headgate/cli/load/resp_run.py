@@ -57,11 +57,9 @@ def run_resp(plan: RespPlan, progress: Callable[[float], None]) -> LoadResult:
         result.warnings.append(warning)
     pid = listener_pid(plan.host, plan.port)
     meter = CpuMeter(lambda: _told_cpu(plan) if pid is None else cpu_seconds(pid))
-    clock = SystemClock()
-    began = clock.now_ns()
     run_loop(_drive(plan, meter, result, progress))
-    elapsed = (clock.now_ns() - began) / 1e9
-    result.allowed = plan.keys * (plan.burst + 1 + int(elapsed * plan.count / plan.period))
+    refilled = int(result.span * plan.count / plan.period)
+    result.allowed = plan.keys * (plan.burst + 1 + refilled)
     return result
 
 

@@ -20,6 +20,7 @@ class LoadResult:
     Attributes:
         what: what was run, in a line.
         seconds: how long it was measured.
+        span: seconds from the first request to the last, warm-up included.
         decisions: answers, yes and no.
         admitted: those that were yes.
         errors: answers that were neither, and connections that broke.
@@ -33,6 +34,7 @@ class LoadResult:
 
     what: str
     seconds: float = 0.0
+    span: float = 0.0
     decisions: int = 0
     admitted: int = 0
     errors: int = 0
