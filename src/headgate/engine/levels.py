@@ -102,16 +102,18 @@ def compose_key(dimensions: list[str], attributes: dict[str, str]) -> str:
     count = len(dimensions)
     if count == 1:
         return attributes[dimensions[0]]
-    key = ""
-    place = 0
-    while place < count:
-        value = attributes[dimensions[place]]
-        place += 1
-        if place < count:
-            key += str(len(value)) + ":" + value + ","
-        else:
-            key += value
-    return key
+    if count == 0:
+        return ""
+    last = attributes[dimensions[count - 1]]
+    if count == 2:
+        first = attributes[dimensions[0]]
+        return f"{len(first)}:{first},{last}"
+    parts: list[str] = []
+    for dimension in dimensions[:-1]:
+        value = attributes[dimension]
+        parts.append(f"{len(value)}:{value},")
+    parts.append(last)
+    return "".join(parts)
 
 
 def _any_matches(patterns: list[Pattern], value: str) -> bool:
