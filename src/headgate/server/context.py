@@ -11,9 +11,9 @@ from headgate.server.render import Renderer
 if TYPE_CHECKING:
     from headgate.engine.ports import Store
     from headgate.server.auth import Gatekeeper
+    from headgate.server.connections import Connections
     from headgate.server.lane import CheckLane
     from headgate.server.policies import PolicyDesk
-    from headgate.server.protocol import Connections
     from headgate.server.resp_door import RespDoor
     from headgate.server.service import CheckService
     from headgate.settings import Settings

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 from headgate.clock import SystemClock
 from headgate.server.auth import REFRESH_SECONDS, Gatekeeper
 from headgate.server.binding import bind, cannot_listen, listen, raise_file_limit
+from headgate.server.connections import Connections
 from headgate.server.context import Context
 from headgate.server.heads import HeadBook
 from headgate.server.lane import CheckLane
 from headgate.server.listener import HttpServer, http_config
 from headgate.server.policies import PolicyDesk
-from headgate.server.protocol import Connections
 from headgate.server.resp import build_resp
 from headgate.server.service import CheckService
 from headgate.server.wire import decode_check

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from uvicorn import Config, Server
 
 from headgate.errors import ConfigurationError
-from headgate.server.protocol import Connections, HttpConnection
+from headgate.server.connections import Connections
+from headgate.server.protocol import HttpConnection
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

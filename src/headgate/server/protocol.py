@@ -12,7 +12,6 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -27,6 +26,7 @@ from headgate.errors import (
     TooManyConnections,
     UriTooLong,
 )
+from headgate.server.connections import Connections, GentleTransport, PatientFlow
 from headgate.server.problems import problem_body, problem_fields
 
 if TYPE_CHECKING:
@@ -36,100 +36,13 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from headgate.server.lane import CheckLane
-    from headgate.settings import Settings
 
-__all__ = ["Connections", "HttpConnection"]
+__all__ = ["HttpConnection"]
 
-_FAREWELL_SECONDS: Final = 2.0
-"""How long a peer that was refused may take to read why and to close."""
-_IDLE_WHEN_DRAINING: Final = 0.5
-"""How long an idle connection stays open when the service stops, for a request that is on its way."""
 _NO_FAREWELL: Final = struct.pack("ii", 1, 0)
 _PIECE: Final = 4_096
 """The bytes that uvicorn gets at a time: it holds on to at most as many requests as these have."""
 _MAX_IGNORED: Final = 64 * 1024 * 1024
-
-
-class Connections:
-    """What all HTTP connections share.
-
-    Args:
-        settings: the limits.
-        lane: the fast lane; None to do without.
-    """
-
-    def __init__(self, settings: Settings, lane: CheckLane | None) -> None:
-        self.lane = lane
-        self.draining = False
-        self.max_connections = settings.max_connections
-        self.max_head = settings.max_header_bytes
-        self.max_url = settings.max_header_bytes // 2
-        self.max_check = settings.max_check_bytes
-        self.tick_seconds = min(1.0, settings.request_timeout / 4, settings.keep_alive_timeout / 4)
-        self.request_ticks = self._ticks(settings.request_timeout)
-        self.idle_ticks = self._ticks(settings.keep_alive_timeout)
-        self.farewell_ticks = self._ticks(_FAREWELL_SECONDS)
-        self.open: set[HttpConnection] = set()
-        self.refused = 0
-        self.timed_out = 0
-
-    def _ticks(self, seconds: float) -> int:
-        return max(1, round(seconds / self.tick_seconds))
-
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to watch over the time that connections take."""
-
-        def sweep() -> None:
-            for connection in list(self.open):
-                connection.tick()
-            loop.call_later(self.tick_seconds, sweep)
-
-        loop.call_later(self.tick_seconds, sweep)
-
-    def drain(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Answer what comes in, close after it, and close what stays idle."""
-        self.draining = True
-
-        def close_idle() -> None:
-            for connection in list(self.open):
-                connection.close_if_idle()
-
-        loop.call_later(_IDLE_WHEN_DRAINING, close_idle)
-
-
-class _Transport:
-    """A transport whose ``close`` lets the peer read the answer first; for uvicorn's eyes."""
-
-    __slots__ = ("_connection", "_transport", "write")
-
-    def __init__(self, transport: asyncio.Transport, connection: HttpConnection) -> None:
-        self._transport = transport
-        self._connection = connection
-        self.write = transport.write
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def is_closing(self) -> bool:
-        return self._connection.leaving or self._transport.is_closing()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
-class _Flow(FlowControl):
-    """Flow control that keeps the peer waiting while requests or answers of its are waiting.
-
-    uvicorn resumes reading whenever a request asks for its body, even one that is complete.
-    """
-
-    def __init__(self, connection: HttpConnection, transport: _Transport) -> None:
-        super().__init__(transport)  # type: ignore[arg-type]
-        self._connection = connection
-
-    def resume_reading(self) -> None:
-        if not self.write_paused and not self._connection.is_behind():
-            super().resume_reading()
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -171,9 +84,9 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._raw = transport
-        wrapped = _Transport(transport, self)
+        wrapped = GentleTransport(transport, self)
         super().connection_made(wrapped)  # type: ignore[arg-type]
-        self.flow = _Flow(self, wrapped)
+        self.flow = PatientFlow(self, wrapped)
         shared = self._shared
         shared.open.add(self)
         if len(shared.open) > shared.max_connections:
