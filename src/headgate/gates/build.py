@@ -57,7 +57,8 @@ def keyspaces_for(  # noqa: PLR0913 - every setting of a limit passes through he
     if max_delay is not None:
         max_delay_ns = _seconds("max_delay", max_delay, MAX_WINDOW_NS)
     spaces = []
-    for one in read_rates(rate, burst):
+    rates = read_rates(rate, burst)
+    for one in rates:
         chosen = algorithm or ("fixed_window" if one.tz else "token_bucket")
         built = build(
             chosen,
@@ -66,7 +67,8 @@ def keyspaces_for(  # noqa: PLR0913 - every setting of a limit passes through he
             granularity=granularity,
             max_delay_ns=max_delay_ns,
         )
-        spaces.append(Keyspace(table, built, name))
+        # Header fields list the limits by name, so the names of several must differ.
+        spaces.append(Keyspace(table, built, name if len(rates) == 1 else f"{name}:{one}"))
     return spaces
 
 
