@@ -392,7 +392,9 @@ def _written(window_ns: int) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value in a message, at a readable length."""
+    """A value in a message, at a readable length, and without a look into what it may hold."""
+    if not isinstance(value, (str, int, float, type(None))):
+        return f"a {type(value).__name__}"
     if isinstance(value, int) and value.bit_length() > 128:
         return "a huge number"
     text = repr(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["Fields"]
 
 _MAX_TEXT = 1024
+_MAX_BITS = 60
+_PLAIN = re.compile(r"[A-Za-z0-9_ .:/@-]{1,64}")
 
 
 class Fields:
@@ -60,10 +63,11 @@ class Fields:
                 raise InvalidPolicy(message, self.place(name))
 
     def place(self, name: str) -> str:
-        """The path of a field in the whole document."""
+        """The path of a field in the whole document; a name that is no plain word is shown quoted."""
         if name in self._paths:
             return self._paths[name]
-        return f"{self.path}.{name}" if self.path else name
+        shown = name if _PLAIN.fullmatch(name) else _shown(name)
+        return f"{self.path}.{shown}" if self.path else shown
 
     def error(self, name: str, constraint: str, value: object) -> InvalidPolicy:
         """The error for a field that breaks a constraint."""
@@ -126,11 +130,20 @@ class Fields:
         value = self.required(name)
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.error(name, "must be a whole number", value)
+        if value.bit_length() > _MAX_BITS:
+            raise self.error(name, "must be a whole number of at most 18 digits", value)
+        return value
+
+    def duration(self, name: str) -> str | float:
+        """What `headgate.rate.parse_window` may be given; required."""
+        value = self.required(name)
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise self.error(name, "must be text such as '1m', or seconds", value)
         return value
 
     def flag(self, name: str, *, default: bool) -> bool:
         """True or false."""
-        value = self.data.get(name, default)
+        value = self.data[name] if self.given(name) else default
         if not isinstance(value, bool):
             raise self.error(name, "must be true or false", value)
         return value
@@ -159,8 +172,10 @@ class Fields:
             raise self.error(name, "must be text (put it in quotes)", value)
         if len(value) > max_length:
             raise self.error(name, f"must be at most {max_length} characters", value)
-        if any(0xD800 <= ord(char) <= 0xDFFF for char in value):
-            raise self.error(name, "must be valid Unicode", value)
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise self.error(name, "must be valid Unicode", value) from None
         return value
 
 

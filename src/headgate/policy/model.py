@@ -7,10 +7,12 @@ its policy every limit setting that it does not set itself; an override inherits
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from headgate.errors import InvalidPolicy
+from headgate.algorithms import build, options_of
+from headgate.errors import InvalidInput, InvalidPolicy
 from headgate.policy.fields import Fields
 from headgate.policy.matching import Pattern
 from headgate.rate import Rate, parse_window
@@ -61,14 +63,12 @@ class LimitSpec:
         """Tells limits with different settings apart."""
         rate = self.rate
         return (
-            f"{self.algorithm} {rate.limit}/{rate.window_ns} {rate.burst} {rate.period} {rate.tz} "
+            f"{self.algorithm} {rate.limit}/{rate.window_ns} {rate.capacity} {rate.period} {rate.tz} "
             f"{self.granularity} {self.max_delay_ns}"
         )
 
     def build(self, wall_offset_ns: int) -> Algorithm:
         """The algorithm that decides, with its constants worked out."""
-        from headgate.algorithms import build  # noqa: PLC0415 - algorithms load when they are used
-
         return build(
             self.algorithm,
             self.rate,
@@ -149,16 +149,19 @@ class Policy:
             enabled=top.flag("enabled", default=True),
             description=top.text("description", "", max_length=1024),
             failure_mode=top.choice("failure_mode", FAILURE_MODES, "local"),
-            document=dict(data),
+            document=deepcopy(top.data),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """The document that it was read from, with the defaults that matter filled in."""
-        defaults = {"priority": self.priority, "enabled": self.enabled}
-        if len(self.levels) == 1 and "levels" not in self.document:
+        defaults: dict[str, Any] = {"priority": self.priority, "enabled": self.enabled}
+        if self.document.get("levels") is None:
             defaults["algorithm"] = self.levels[0].spec.algorithm
             defaults["dimensions"] = list(self.levels[0].dimensions)
-        return {**self.document, **{k: v for k, v in defaults.items() if k not in self.document}}
+        missing = {
+            name: value for name, value in defaults.items() if self.document.get(name) is None
+        }
+        return {**deepcopy(self.document), **missing}
 
 
 def _read_name(fields: Fields, name: str) -> str:
@@ -169,7 +172,7 @@ def _read_name(fields: Fields, name: str) -> str:
 
 
 def _read_levels(top: Fields, policy: str) -> tuple[Level, ...]:
-    if "levels" not in top:
+    if not top.given("levels"):
         return (_read_level(top, None, policy),)
     nested = top.objects("levels", MAX_LEVELS)
     if not nested:
@@ -210,6 +213,8 @@ def _read_dimensions(fields: Fields) -> tuple[str, ...]:
 def _read_match(fields: Fields) -> tuple[tuple[str, tuple[Pattern, ...]], ...]:
     conditions = []
     match = fields.mapping("match")
+    if len(match.data) > MAX_DIMENSIONS:
+        raise fields.error("match", f"must name at most {MAX_DIMENSIONS} dimensions", match.data)
     for dimension in match:
         texts = match.text_or_texts(dimension, MAX_PATTERNS)
         conditions.append((dimension, tuple(Pattern(text) for text in texts)))
@@ -237,23 +242,53 @@ def _read_overrides(fields: Fields, dimensions: tuple[str, ...]) -> tuple[Overri
 def _read_spec(fields: Fields) -> LimitSpec:
     """The limit settings; a constraint broken in `Rate` or an algorithm names its field here."""
     algorithm = fields.text("algorithm", "token_bucket")
+    with fields.naming("algorithm"):
+        options_of(algorithm)
     limit = fields.whole("limit", None)
-    burst = fields.whole("burst", 0) if fields.given("burst") else None
     with fields.naming("window"):
-        window_ns, period = parse_window(fields.required("window"))
+        window_ns, period = parse_window(fields.duration("window"))
+    with fields.naming("limit"):
+        rate = Rate(limit, window_ns)
+    if fields.given("burst"):
+        burst = fields.whole("burst", None)
+        with fields.naming("burst"):
+            rate = Rate(limit, window_ns, burst)
+    if fields.given("timezone"):
+        zone = fields.text("timezone", None)
+        with fields.naming("timezone"):
+            rate = Rate(limit, window_ns, rate.burst, period, zone)
     max_delay_ns = None
     if fields.given("max_delay"):
         with fields.naming("max_delay"):
-            max_delay_ns, _ = parse_window(fields.required("max_delay"))
-    with fields.naming("limit"):
-        rate = Rate(limit, window_ns, None, period, fields.optional_text("timezone"))
-    if burst is not None:
-        with fields.naming("burst"):
-            rate = Rate(limit, window_ns, burst, period, rate.tz)
+            max_delay_ns, _ = parse_window(fields.duration("max_delay"))
     spec = LimitSpec(algorithm, rate, fields.whole("granularity", 1), max_delay_ns)
-    with fields.naming("algorithm"):
-        spec.build(0)
+    _require_buildable(spec, fields)
     return spec
+
+
+def _require_buildable(spec: LimitSpec, fields: Fields) -> None:
+    """Refuse settings that do not go together; the error names the one that is in the way."""
+    try:
+        spec.build(0)
+    except InvalidInput:
+        rate = spec.rate
+        without = {
+            "burst": replace(spec, rate=Rate(rate.limit, rate.window_ns, None, None, rate.tz)),
+            "timezone": replace(spec, rate=Rate(rate.limit, rate.window_ns, rate.burst)),
+            "granularity": replace(spec, granularity=1),
+            "max_delay": replace(spec, max_delay_ns=None),
+        }
+        blamed = [name for name, other in without.items() if other != spec and _builds(other)]
+        with fields.naming(blamed[0] if blamed else "limit"):
+            raise
+
+
+def _builds(spec: LimitSpec) -> bool:
+    try:
+        spec.build(0)
+    except InvalidInput:
+        return False
+    return True
 
 
 def read_policies(documents: list[Mapping[str, Any]]) -> list[Policy]:
