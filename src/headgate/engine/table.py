@@ -8,9 +8,11 @@ pause is a few looks.
 
 At the hard cap, room for a new key is made by giving up, among a few that the hand passes, the key that
 has spent the least part of its allowance: that part is what is handed back too early. A key that is
-being limited (it could not spend one token now) is never given up. When all that the hand passes are
-being limited, the newcomer is not kept: it shares one *overflow* state of its limit with all such
-newcomers. What was given up is counted.
+being limited is never given up: one that has spent more than half of its allowance, or cannot spend one
+token. (Were it only the latter, a key at its limit could be given up, and start afresh, in each moment in
+which one token has come back to it.) When all that the hand passes are being limited, the newcomer is
+not kept: it shares one *overflow* state of its limit with all such newcomers. What was given up is
+counted.
 
 Whether room can be made is settled before the newcomer is decided on, so an answer holds whichever
 way it goes; and it is only made when the answer is yes, so a refusal gives nothing up.
@@ -234,9 +236,10 @@ class KeyedTable:
             if reset <= 0:
                 victim = slot
                 break
-            if algorithm.remaining(state, now) <= 0:
+            used = algorithm.used(state, now)
+            if used + used > algorithm.capacity or algorithm.remaining(state, now) <= 0:
                 continue
-            part = float(algorithm.used(state, now)) / float(algorithm.capacity)
+            part = float(used) / float(algorithm.capacity)
             if victim == FULL or part < least or (part == least and reset < soonest):
                 victim = slot
                 least = part
