@@ -80,7 +80,7 @@ def summary(outcomes: list[Outcome]) -> str:
         else:
             verdicts += [Verdict(**verdict) for verdict in one.document["verdicts"]]
     missed = sum(verdict.met is False for verdict in verdicts)
-    unknown = sum(verdict.met is None for verdict in verdicts)
+    unknown = sum(verdict.measured in {"", "not measured"} for verdict in verdicts)
     text = verdicts_text(verdicts)
     return f"{text}\n\n{len(verdicts)} figures, {missed} missed, {unknown} not measured"
 

@@ -232,8 +232,12 @@ def judge(report: Report, light: Flood, heavy: Flood) -> None:
         "limited keys stay limited", "0 admitted beyond refill", f"{over:,}", met=over == 0
     )
     worst = max(light.worst_ns, heavy.worst_ns) / 1e6
-    report.at_most(
-        "longest pause of one check (CPU)", worst, 5, "ms", "our own bound; none was promised"
+    report.judge(
+        "longest pause of one check (CPU)",
+        "none promised",
+        f"{worst:.1f} ms",
+        met=None,
+        note="a dict of a million keys copies itself in one go when it grows; see docs/figures.md",
     )
 
 
