@@ -48,7 +48,7 @@ def spawn(statement: str, *flags: str) -> tuple[Sample, str]:
     wall = time.perf_counter_ns()
     process = subprocess.Popen(
         command,
-        cwd=ROOT / "build",
+        cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(tree)},
         stderr=subprocess.PIPE,
         text=True,
