@@ -92,7 +92,7 @@ def read_rates(rate: str | Rate | Sequence[Rate], burst: int | None) -> tuple[Ra
     return tuple(Rate(one.limit, one.window_ns, burst, one.period, one.tz) for one in read)
 
 
-def valid_ttl(seconds: float) -> int:
+def valid_ttl(seconds: object) -> int:
     """How long a hold lasts, in nanoseconds.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from copy import deepcopy
-from typing import TYPE_CHECKING, SupportsIndex, final
+from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex, final
 
 from headgate.clock import SystemClock
 from headgate.decision import Decision
@@ -156,7 +156,7 @@ class Limiter:
         if self.lines is not None:
             self.lines.nudge(name)
 
-    def reserve(self, key: Text, cost: SupportsIndex, ttl: float = 60.0) -> Reservation:
+    def reserve(self, key: Text, cost: SupportsIndex, ttl: SupportsFloat = 60.0) -> Reservation:
         """Set cost aside for work whose real cost is known only afterwards.
 
         Args:
