@@ -17,6 +17,7 @@ PAGES = [
     "how-to/asgi.md",
     "how-to/client-addresses.md",
     "how-to/peers.md",
+    "how-to/reservations.md",
 ]
 
 
