@@ -18,6 +18,7 @@ PAGES = [
     "how-to/client-addresses.md",
     "how-to/peers.md",
     "how-to/reservations.md",
+    "how-to/hierarchies.md",
 ]
 
 
