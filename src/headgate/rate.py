@@ -4,11 +4,10 @@ The text form is the one that the Python world writes, the grammar of the ``limi
 
     100/minute    100 per minute    10/2 hours    10/s burst 20    1000/day tz=Europe/Paris
     5/second;100/minute            several, separated by one of ; , |
+
 Units: ns, us, ms, s (sec, second), m (min, minute), h (hr, hour), d (day), w (week), mo (month),
 y (year), singular or plural, in any case. A month is 30 days and a year 365 days, unless a time zone
-makes them the calendar's own.
-
-The bounds keep all arithmetic of the algorithms inside 64 bits.
+makes them the calendar's own. The bounds keep all arithmetic of the algorithms inside 64 bits.
 """
 
 from __future__ import annotations
