@@ -5,9 +5,17 @@ from __future__ import annotations
 from operator import index
 from typing import Final, Protocol
 
-from headgate.errors import InvalidCost, InvalidKey
+from headgate.errors import InvalidCost, InvalidInput, InvalidKey
 
-__all__ = ["MAX_COST", "MAX_KEY_LENGTH", "Text", "valid_cost", "valid_key", "whole_number"]
+__all__ = [
+    "MAX_COST",
+    "MAX_KEY_LENGTH",
+    "Text",
+    "valid_cost",
+    "valid_count",
+    "valid_key",
+    "whole_number",
+]
 
 # Literals, so that compiled code has them built in.
 MAX_COST: Final = 10**12
@@ -65,6 +73,23 @@ def valid_cost(cost: object) -> int:
         shown = str(number) if number.bit_length() <= 64 else "a huge number"
         message = f"cost must be 0 to {MAX_COST}, got {shown}; split larger work"
         raise InvalidCost(message)
+    return number
+
+
+def valid_count(name: str, value: object, most: int) -> int:
+    """A setting that counts something, from 1 to ``most``.
+
+    Raises:
+        InvalidInput: it is no whole number, or out of bounds.
+    """
+    number = whole_number(value)
+    if number is None:
+        message = f"{name} must be a whole number, got {type(value).__name__}"
+        raise InvalidInput(message)
+    if not 1 <= number <= most:
+        shown = str(number) if number.bit_length() <= 64 else "a huge number"
+        message = f"{name} must be 1 to {most}, got {shown}"
+        raise InvalidInput(message)
     return number
 
 

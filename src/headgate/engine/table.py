@@ -34,10 +34,10 @@ from headgate.errors import InvalidInput
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
-__all__ = ["DEFAULT_MAX_KEYS", "KeyedTable", "Keyspace", "TableStats"]
+__all__ = ["DEFAULT_MAX_KEYS", "MAX_KEYS", "KeyedTable", "Keyspace", "TableStats"]
 
 DEFAULT_MAX_KEYS: Final = 1_000_000
-_MOST_KEYS: Final = 10**9
+MAX_KEYS: Final = 10**9
 _LOOKS_PER_INSERT: Final = 2
 _LOOKS_AT_CAP: Final = 16
 
@@ -94,8 +94,8 @@ class KeyedTable:
     """
 
     def __init__(self, max_keys: int = DEFAULT_MAX_KEYS) -> None:
-        if not 1 <= max_keys <= _MOST_KEYS:
-            message = f"max_keys must be 1 to {_MOST_KEYS}, got {max_keys}"
+        if not 1 <= max_keys <= MAX_KEYS:
+            message = f"max_keys must be 1 to {MAX_KEYS}, got {max_keys}"
             raise InvalidInput(message)
         self._max_keys: i64 = max_keys
         self._spaces: list[Keyspace] = []

@@ -11,7 +11,7 @@ from headgate.gates.waiting import AsyncTurn
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from types import TracebackType
-    from typing import Any
+    from typing import Any, SupportsIndex
 
     from headgate.clock import Clock
     from headgate.decision import Decision
@@ -58,10 +58,10 @@ class AsyncLimiter:
         burst: int | None = None,
         algorithm: str | None = None,
         clock: Clock | None = None,
-        max_keys: int = DEFAULT_MAX_KEYS,
+        max_keys: SupportsIndex = DEFAULT_MAX_KEYS,
         enabled: bool = True,
         name: str = "default",
-        granularity: int = 1,
+        granularity: SupportsIndex = 1,
         max_delay: float | None = None,
     ) -> None:
         self.sync = Limiter(

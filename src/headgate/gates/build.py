@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, SupportsIndex
 
 from headgate.algorithms import build
+from headgate.algorithms.factory import MAX_GRANULARITY
 from headgate.clock import NS_PER_SECOND, seconds_to_ns
 from headgate.engine import table as table_module
 from headgate.engine.reservations import MAX_TTL_NS
 from headgate.engine.table import Keyspace
 from headgate.errors import InvalidInput, InvalidRate
-from headgate.inputs import whole_number
+from headgate.inputs import valid_count, whole_number
 from headgate.rate import MAX_WINDOW_NS, Rate, parse_rates
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def keyspaces_for(  # noqa: PLR0913 - every setting of a limit passes through he
     burst: int | None,
     algorithm: str | None,
     name: str,
-    granularity: int,
+    granularity: SupportsIndex,
     max_delay: float | None,
 ) -> list[Keyspace]:
     """One keyspace for each rate.
@@ -53,6 +54,7 @@ def keyspaces_for(  # noqa: PLR0913 - every setting of a limit passes through he
     Raises:
         InvalidRate: no rate, or one that is outside what can be kept.
     """
+    slots = valid_count("granularity", granularity, MAX_GRANULARITY)
     max_delay_ns = None
     if max_delay is not None:
         max_delay_ns = _seconds("max_delay", max_delay, MAX_WINDOW_NS)
@@ -64,7 +66,7 @@ def keyspaces_for(  # noqa: PLR0913 - every setting of a limit passes through he
             chosen,
             one,
             wall_offset_ns=clock.wall_offset_ns,
-            granularity=granularity,
+            granularity=slots,
             max_delay_ns=max_delay_ns,
         )
         # Header fields list the limits by name, so the names of several must differ.

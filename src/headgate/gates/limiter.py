@@ -10,10 +10,10 @@ from headgate.clock import SystemClock
 from headgate.decision import Decision
 from headgate.engine.reservations import ReservationBook
 from headgate.engine.stats import Usage
-from headgate.engine.table import DEFAULT_MAX_KEYS, KeyedTable, Keyspace, TableStats
+from headgate.engine.table import DEFAULT_MAX_KEYS, MAX_KEYS, KeyedTable, Keyspace, TableStats
 from headgate.engine.together import decide
 from headgate.gates.build import is_atomic_build, keyspaces_for, valid_moment, valid_ttl
-from headgate.inputs import MAX_COST, MAX_KEY_LENGTH, valid_cost, valid_key
+from headgate.inputs import MAX_COST, MAX_KEY_LENGTH, valid_cost, valid_count, valid_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,16 +65,17 @@ class Limiter:
         burst: int | None = None,
         algorithm: str | None = None,
         clock: Clock | None = None,
-        max_keys: int = DEFAULT_MAX_KEYS,
+        max_keys: SupportsIndex = DEFAULT_MAX_KEYS,
         enabled: bool = True,
         name: str = "default",
-        granularity: int = 1,
+        granularity: SupportsIndex = 1,
         max_delay: float | None = None,
     ) -> None:
         self.clock: Clock = SystemClock() if clock is None else clock
         self.name = name
         self._now = self.clock.now_ns
-        self._table = KeyedTable(max_keys)
+        most_keys = valid_count("max_keys", max_keys, MAX_KEYS)
+        self._table = KeyedTable(most_keys)
         self._spaces: list[Keyspace] = keyspaces_for(
             self._table,
             self.clock,
@@ -86,7 +87,7 @@ class Limiter:
             max_delay=max_delay,
         )
         self._first = self._spaces[0]
-        self._book = ReservationBook(max_keys)
+        self._book = ReservationBook(most_keys)
         self._lock = threading.RLock()
         # Who waits for a turn; headgate.gates.waiting makes it when somebody first does.
         self.lines: Lines | None = None

@@ -371,3 +371,10 @@ class TestThreads:
         assert one.stats().keys <= 50
         (space,) = one._spaces
         assert set(space._states) <= set(one._table._keys)
+
+
+@pytest.mark.parametrize("setting", ["max_keys", "granularity"])
+@pytest.mark.parametrize("value", [0, -1, True, 1.5, "3", None, pytest.param(10**5000, id="huge")])
+def test_a_setting_that_counts_is_a_whole_number_within_bounds(setting, value):
+    with pytest.raises(InvalidInput, match=rf"^{setting} must be "):
+        Limiter("10/second", algorithm="sliding_window_counter", **{setting: value})
