@@ -34,6 +34,7 @@ __all__ = [
     "MethodNotAllowed",
     "MissingKey",
     "NotFound",
+    "Overloaded",
     "PreconditionFailed",
     "RateLimited",
     "RequestTimeout",
@@ -127,6 +128,20 @@ class LineFull(RateLimited):
 
     code = "line_full"
     title = "Too many are waiting"
+
+
+class Overloaded(RateLimited):
+    """Shed, because there is more work than can be done: come back later, or send less."""
+
+    code = "overloaded"
+    status = 503
+    title = "Overloaded"
+
+    def _describe(self, decision: Decision, key: str) -> str:
+        return (
+            f"shed by {decision.policy!r}: there is more work than can be done in time; "
+            f"retry after {decision.retry_after:.3f} s"
+        )
 
 
 class InvalidInput(HeadgateError, ValueError):

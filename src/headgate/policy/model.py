@@ -15,6 +15,7 @@ from headgate.algorithms import build, options_of
 from headgate.errors import InvalidInput, InvalidPolicy
 from headgate.policy.fields import Fields
 from headgate.policy.matching import Pattern
+from headgate.priority import PRIORITIES
 from headgate.rate import Rate, parse_window
 
 if TYPE_CHECKING:
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
 
     from headgate.algorithms.base import Algorithm
 
-__all__ = ["PRIORITIES", "Level", "LimitSpec", "Override", "Policy", "read_policies"]
+__all__ = ["Level", "LimitSpec", "Override", "Policy", "read_policies"]
 
-PRIORITIES: Final = ("critical", "high", "normal", "low")
 FAILURE_MODES: Final = ("local", "open", "closed")
 MAX_LEVELS: Final = 16
 MAX_OVERRIDES: Final = 10_000
