@@ -20,7 +20,7 @@ DEFAULT_TIER: Final = 2
 """The tier of what says nothing about itself: normal."""
 
 
-def tier_of(priority: str | int) -> int:
+def tier_of(priority: object) -> int:
     """The tier of a priority, which may be a name or the tier itself.
 
     >>> tier_of("critical"), tier_of("low"), tier_of(1)
