@@ -34,6 +34,7 @@ HOT_MODULES = (
     "src/headgate/engine/engine.py",
     "src/headgate/policy/matching.py",
     "src/headgate/backpressure/consecutive_breaker.py",
+    "src/headgate/backpressure/tiered_shedder.py",
     "src/headgate/gates/limiter.py",
     "src/headgate/gates/peer.py",
     "src/headgate/gates/peer_book.py",
