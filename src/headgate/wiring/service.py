@@ -1,6 +1,6 @@
-"""The composition root: from settings to a store, an engine and its observers.
+"""The service put together: from settings to a store, an engine and its observers.
 
-Only this module knows which adapter is in use. It opens and restores; who runs the service closes.
+It opens and restores; who runs the service closes.
 """
 
 from __future__ import annotations
