@@ -1,0 +1,188 @@
+"""A budget for a loop that must not run wild (B1): so many iterations per window, and pauses that grow."""
+
+from __future__ import annotations
+
+import threading
+from random import random
+from typing import TYPE_CHECKING, Final, SupportsFloat, SupportsIndex, final
+
+from headgate.backpressure.backoff import Backoff
+from headgate.backpressure.iteration_window import IterationWindow
+from headgate.clock import NS_PER_SECOND, SystemClock
+from headgate.errors import InvalidInput
+from headgate.gates.build import is_atomic_build
+from headgate.gates.numbers import valid_call, valid_number, valid_seconds
+from headgate.inputs import valid_count, whole_number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_extensions import i64
+
+    from headgate.clock import Clock
+
+__all__ = ["LoopBudget"]
+
+_MAX_LIMIT: Final = 10**9
+_MAX_FACTOR: Final = 1_000.0
+
+
+@final
+class LoopBudget:
+    """At most ``limit`` iterations in any window.
+
+    >>> budget = LoopBudget(2)
+    >>> budget.consume(), budget.consume(), budget.consume()
+    (True, True, False)
+    >>> budget.utilization
+    1.0
+
+    Thread-safe, and safe across asyncio tasks: only the two ``backoff`` wait, each for its own caller.
+
+    Args:
+        limit: iterations per window, 1 to 10^9.
+        window: seconds, at most a year.
+        first_backoff: seconds that the first pause takes at most.
+        backoff_factor: by which pauses grow, 1 to 1000.
+        max_backoff: seconds that no pause is longer than.
+        clock: gives the time; the system's when left out.
+        uniform: draws from [0, 1) for the jitter.
+
+    Raises:
+        InvalidInput: a setting is no number or out of bounds.
+    """
+
+    def __init__(
+        self,
+        limit: SupportsIndex,
+        window: SupportsFloat = 1.0,
+        *,
+        first_backoff: SupportsFloat = 0.01,
+        backoff_factor: SupportsFloat = 1.5,
+        max_backoff: SupportsFloat = 1.0,
+        clock: Clock | None = None,
+        uniform: Callable[[], float] = random,
+    ) -> None:
+        self.limit: int = valid_count("limit", limit, _MAX_LIMIT)
+        self.window_ns: int = valid_seconds("window", window)
+        first = valid_seconds("first_backoff", first_backoff)
+        most = valid_seconds("max_backoff", max_backoff)
+        if first > most:
+            raise InvalidInput(
+                f"first_backoff must be at most max_backoff, got {first_backoff} and {max_backoff}"
+            )
+        self.clock: Clock = SystemClock() if clock is None else clock
+        self._now = self.clock.now_ns
+        self._uniform = uniform
+        valid_call("uniform", uniform)
+        self._window = IterationWindow(self.limit, self.window_ns)
+        self._pauses = Backoff(
+            first, valid_number("backoff_factor", backoff_factor, 1, _MAX_FACTOR), most
+        )
+        self._lock = threading.RLock()
+        # Compiled, a call runs no bytecode between reading and writing the counts, and needs no lock:
+        # see docs/adr/0004 and 0076.
+        self._needs_lock = not is_atomic_build()
+
+    @classmethod
+    def network(cls, clock: Clock | None = None) -> LoopBudget:
+        """1000 a second: a loop that serves the network."""
+        return LoopBudget(1_000, clock=clock)
+
+    @classmethod
+    def consensus(cls, clock: Clock | None = None) -> LoopBudget:
+        """500 a second: rounds and retries of an agreement."""
+        return LoopBudget(500, clock=clock)
+
+    @classmethod
+    def discovery(cls, clock: Clock | None = None) -> LoopBudget:
+        """200 a second: looking for peers."""
+        return LoopBudget(200, clock=clock)
+
+    @classmethod
+    def maintenance(cls, clock: Clock | None = None) -> LoopBudget:
+        """100 a second: cleaning up behind everything else."""
+        return LoopBudget(100, clock=clock)
+
+    def can_proceed(self) -> bool:
+        """Whether there is room for one iteration; takes nothing.
+
+        For a loop that is alone. Where several share a budget, ask with `consume`: it answers and takes
+        in one go.
+        """
+        now: i64 = self._now()
+        if self._needs_lock:
+            with self._lock:
+                return self._window.room(now) > 0
+        return self._window.room(now) > 0
+
+    def consume(self, n: SupportsIndex = 1) -> bool:
+        """Take n iterations if there is room for all of them; otherwise take nothing.
+
+        Args:
+            n: 1 to the limit; a batch may take several at once.
+
+        Raises:
+            InvalidInput: n is no whole number, below 1, or above the limit, so that it could never pass.
+        """
+        count: i64 = n if type(n) is int and 0 < n <= self.limit else self._valid_batch(n)
+        now: i64 = self._now()
+        if self._needs_lock:
+            with self._lock:
+                return self._window.take(count, now)
+        return self._window.take(count, now)
+
+    @property
+    def utilization(self) -> float:
+        """The share of the limit that the window holds, 0 to 1. A pressure source."""
+        now: i64 = self._now()
+        with self._lock:
+            room: i64 = self._window.room(now)
+        return 1.0 - float(room) / float(self.limit)
+
+    def retry_after(self, n: SupportsIndex = 1) -> float:
+        """Seconds until there is room for n iterations; 0.0 when there is room now."""
+        count: i64 = self._valid_batch(n)
+        now: i64 = self._now()
+        with self._lock:
+            wait: i64 = self._window.wait(count, now)
+        return float(wait) / NS_PER_SECOND
+
+    def backoff(self) -> float:
+        """Pause this thread: 10 ms at first, half as long again each time, up to 1 s, with jitter.
+
+        Returns:
+            The seconds that it took.
+        """
+        seconds = self.next_pause()
+        self.clock.sleep(seconds)
+        return seconds
+
+    async def backoff_async(self) -> float:
+        """Pause this task; the twin of `backoff`."""
+        seconds = self.next_pause()
+        await self.clock.sleep_async(seconds)
+        return seconds
+
+    def next_pause(self) -> float:
+        """Seconds that the next pause takes, for who waits in a way of its own. It counts as taken."""
+        uniform = self._uniform()
+        with self._lock:
+            wait: i64 = self._pauses.next(uniform)
+        return float(wait) / NS_PER_SECOND
+
+    def progress(self) -> None:
+        """Something was achieved: the next pause is a short one again."""
+        with self._lock:
+            self._pauses.reset()
+
+    def _valid_batch(self, n: object) -> int:
+        number = whole_number(n)
+        if number is None:
+            raise InvalidInput(f"n must be a whole number of iterations, got {type(n).__name__}")
+        if not 1 <= number <= self.limit:
+            shown = str(number) if number.bit_length() <= 64 else "a huge number"
+            raise InvalidInput(
+                f"n must be 1 to the limit of {self.limit}, got {shown}; split a larger batch"
+            )
+        return number
