@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from headgate.gates.async_limiter import AsyncLimiter
     from headgate.gates.decorator import limit
     from headgate.gates.limiter import Limiter, Reservation
+    from headgate.gates.load_monitor import LoadMonitor
+    from headgate.gates.load_report import LoadReport
     from headgate.gates.peer import CircuitState, PeerLimiter
     from headgate.rate import Rate
 
@@ -44,6 +46,8 @@ __all__ = [
     "InvalidPolicy",
     "InvalidRate",
     "Limiter",
+    "LoadMonitor",
+    "LoadReport",
     "PeerLimiter",
     "Rate",
     "RateLimited",
@@ -66,6 +70,8 @@ _HOMES = {
     "InvalidPolicy": "headgate.errors",
     "InvalidRate": "headgate.errors",
     "Limiter": "headgate.gates.limiter",
+    "LoadMonitor": "headgate.gates.load_monitor",
+    "LoadReport": "headgate.gates.load_report",
     "PeerLimiter": "headgate.gates.peer",
     "Rate": "headgate.rate",
     "RateLimited": "headgate.errors",

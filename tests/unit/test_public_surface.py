@@ -23,6 +23,8 @@ PUBLIC = {
     "InvalidPolicy",
     "InvalidRate",
     "Limiter",
+    "LoadMonitor",
+    "LoadReport",
     "PeerLimiter",
     "Rate",
     "RateLimited",
