@@ -1,0 +1,125 @@
+"""The accounts of flows, in bounded memory.
+
+A flow has an account of its own while its account says anything: while it has work open, or was served
+ahead of the others. At the bound, newcomers share 128 accounts by shuffle sharding (as in Kubernetes' API
+Priority and Fairness): each is dealt a hand of six by a hash of its name, and uses the one of them that was
+served least. A heavy flow spoils at most its own six; that another is dealt just the same ones has odds of
+one in five thousand million.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final, final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["HAND", "MAX_FLOWS", "SHARDS", "Flow", "FlowBook", "deal"]
+
+MAX_FLOWS: Final = 4_096
+SHARDS: Final = 128
+HAND: Final = 6
+
+
+@final
+class Flow:
+    """An account.
+
+    Attributes:
+        weight: its share against the others'.
+        last: the virtual time up to which it has been served or promised.
+        open: how many of its candidates wait or are seated.
+    """
+
+    __slots__ = ("is_shared", "last", "name", "open", "weight")
+
+    def __init__(self, name: str, weight: float, *, is_shared: bool = False) -> None:
+        self.name = name
+        self.weight = weight
+        self.is_shared = is_shared
+        self.last = 0.0
+        self.open = 0
+
+
+@final
+class FlowBook:
+    """Who has which account.
+
+    Args:
+        weights: of the flows that have another than 1; these have accounts of their own in any case.
+        max_flows: how many have an account of their own at most.
+        secret: so that nobody can choose names that are dealt a given hand.
+    """
+
+    def __init__(
+        self, weights: Mapping[str, float], max_flows: int = MAX_FLOWS, secret: bytes = b""
+    ) -> None:
+        self._weights = dict(weights)
+        self._max_flows = max_flows
+        self._secret = secret
+        self._flows: dict[str, Flow] = {}
+        self._shards = [Flow("", 1.0, is_shared=True) for _ in range(SHARDS)]
+        self._searched_at = -1.0
+
+    def __len__(self) -> int:
+        """How many have an account of their own."""
+        return len(self._flows)
+
+    def account(self, name: str, served: float) -> Flow:
+        """A flow's account. A new one is remembered when it is opened.
+
+        Args:
+            name: of the flow.
+            served: the virtual time; accounts without open work that are not ahead of it say nothing.
+        """
+        flow = self._flows.get(name)
+        if flow is not None:
+            return flow
+        if name in self._weights:
+            return Flow(name, self._weights[name])
+        if len(self._flows) >= self._max_flows and not self._make_room(served):
+            return self._shard(name)
+        return Flow(name, 1.0)
+
+    def opened(self, flow: Flow) -> None:
+        """One more candidate of the flow waits or is seated."""
+        flow.open += 1
+        if not flow.is_shared:
+            self._flows[flow.name] = flow
+
+    def closed(self, flow: Flow, served: float) -> None:
+        """One fewer does. An account that says no more than a new one would is forgotten."""
+        flow.open -= 1
+        if not flow.is_shared and flow.open == 0 and flow.last <= served:
+            del self._flows[flow.name]
+
+    def _make_room(self, served: float) -> bool:
+        if served == self._searched_at:
+            return False  # a flood of new names must not have us search again and again
+        self._searched_at = served
+        idle = [flow for flow in self._flows.values() if flow.open == 0 and flow.last <= served]
+        for flow in idle:
+            del self._flows[flow.name]
+        return bool(idle)
+
+    def _shard(self, name: str) -> Flow:
+        digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8, key=self._secret)
+        hand = [self._shards[card] for card in deal(int.from_bytes(digest.digest(), "big"))]
+        return min(hand, key=lambda flow: flow.last)
+
+
+def deal(value: int) -> list[int]:
+    """A hand of different cards out of the shards, from a 64-bit number.
+
+    >>> deal(0), deal(2**64 - 1)
+    ([0, 1, 2, 3, 4, 5], [127, 1, 7, 56, 91, 6])
+    """
+    hand: list[int] = []
+    for left in range(SHARDS, SHARDS - HAND, -1):
+        value, card = divmod(value, left)
+        for taken in sorted(hand):
+            if card >= taken:
+                card += 1  # a number among those left becomes one among all
+        hand.append(card)
+    return hand
