@@ -15,12 +15,9 @@ between on and off so that it does not flap. See the table in docs/how-to/load-a
 from __future__ import annotations
 
 from math import isnan
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
 from headgate.clock import NS_PER_MS
-
-if TYPE_CHECKING:
-    from mypy_extensions import i64
 
 __all__ = [
     "CEILING",
@@ -138,10 +135,10 @@ class PressureMeter:
     def __init__(self) -> None:
         self.value = 0.0
         self.overloaded = False
-        self._at: i64 = 0
+        self._at: int = 0
         self._started = False
 
-    def update(self, raw: float, now: i64) -> float:
+    def update(self, raw: float, now: int) -> float:
         """Take a sample in, and return the new value.
 
         Args:
