@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from headgate.decision import Decision
     from headgate.errors import (
         CircuitOpen,
+        FeatureOff,
         HeadgateError,
         InvalidCost,
         InvalidInput,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     )
     from headgate.gates.async_limiter import AsyncLimiter
     from headgate.gates.decorator import limit
+    from headgate.gates.features import Features
     from headgate.gates.limiter import Limiter, Reservation
     from headgate.gates.load_monitor import LoadMonitor
     from headgate.gates.load_report import LoadReport
@@ -39,6 +41,8 @@ __all__ = [
     "CircuitState",
     "Clock",
     "Decision",
+    "FeatureOff",
+    "Features",
     "HeadgateError",
     "InvalidCost",
     "InvalidInput",
@@ -63,6 +67,8 @@ _HOMES = {
     "CircuitState": "headgate.gates.peer",
     "Clock": "headgate.clock",
     "Decision": "headgate.decision",
+    "FeatureOff": "headgate.errors",
+    "Features": "headgate.gates.features",
     "HeadgateError": "headgate.errors",
     "InvalidCost": "headgate.errors",
     "InvalidInput": "headgate.errors",

@@ -20,6 +20,7 @@ __all__ = [
     "CircuitOpen",
     "ConfigurationError",
     "Conflict",
+    "FeatureOff",
     "Forbidden",
     "HeaderTooLarge",
     "HeadgateError",
@@ -141,6 +142,19 @@ class Overloaded(RateLimited):
         return (
             f"shed by {decision.policy!r}: there is more work than can be done in time; "
             f"retry after {decision.retry_after:.3f} s"
+        )
+
+
+class FeatureOff(Overloaded):
+    """A feature is switched off to save work, and has no fallback."""
+
+    code = "feature_off"
+    title = "Feature switched off"
+
+    def _describe(self, decision: Decision, key: str) -> str:
+        return (
+            f"the feature {decision.policy!r} is switched off, because there is too much to do or "
+            f"somebody said so; retry after {decision.retry_after:.3f} s, or give it a fallback"
         )
 
 

@@ -16,6 +16,8 @@ PUBLIC = {
     "CircuitState",
     "Clock",
     "Decision",
+    "FeatureOff",
+    "Features",
     "HeadgateError",
     "InvalidCost",
     "InvalidInput",

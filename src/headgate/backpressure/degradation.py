@@ -10,8 +10,8 @@
     wait = min(hold * 2^k, max(hold, 60 s)), give or take 20 %
 
 ``k`` counts how often in a row it did not last: it grows each time the feature goes off or a check says no,
-and is 0 again after 60 s on. The two thresholds lie apart, because switching a feature off is meant to lower the
-pressure: with one threshold it would come back at once, and go. The 20 % are so that not all nodes of a
+and is 0 again after 60 s on. The two thresholds lie apart, because switching a feature off is meant to lower
+the pressure: with one threshold it would come back at once, and go. The 20 % are so that not all nodes of a
 fleet switch on in the same moment.
 """
 
@@ -82,7 +82,7 @@ class FeatureSwitch:
             return False
         return self.left(now) == 0
 
-    def tried(self, healthy: bool, now: int, uniform: float) -> None:  # noqa: FBT001 - the answer
+    def tried(self, now: int, uniform: float, *, healthy: bool) -> None:
         """What the health check said. Without one, it is healthy."""
         if self.on:
             return
