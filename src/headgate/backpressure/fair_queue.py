@@ -1,15 +1,17 @@
 """The weighted fair queue: every flow gets its share, however much the others ask for.
 
-Self-clocked fair queuing on several seats, in virtual time (S. J. Golestani 1994; P. Goyal et al. 1996 for
-the clock). With charge = seats times the estimated service time::
+Weighted fair queuing on several seats, in virtual time (A. Demers, S. Keshav, S. Shenker 1989; the clock as
+in WF2Q+ by J. C. R. Bennett and H. Zhang 1996). With charge = seats times the estimated service time::
 
     start  = max(V, last[flow])
     finish = start + charge / weight[flow];     last[flow] = finish
-    V      = the latest start of those that were seated
+    V     += charge / weights of all flows with work that waits or is seated, for each that is seated
+    V      = its start, if that is later
 
 The least finish goes next. A flow that was idle starts at V: it saves nothing up, and pays for nothing that
-others were given meanwhile. When it is done, last[flow] moves by (what it took - charge) / weight, so a flow
-that is slow is charged what it took; when one that waited goes away unserved, its charge comes back.
+others were given meanwhile. When nothing waits or is seated any more, all begin anew. When one is done,
+last[flow] moves by (what it took - charge) / weight, so a flow that is slow is charged what it took; when one
+that waited goes away unserved, its charge comes back.
 
 When there is no room, the greatest finish gives way to a lesser one. It belongs to the flow that is furthest
 ahead of its share, so a flood fills the room only as long as nobody else wants it.
@@ -20,7 +22,7 @@ given as much; being first, it keeps that place, and seats that come free add up
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from headgate.backpressure.flow_book import MAX_FLOWS, FlowBook
 from headgate.backpressure.waiting_order import Ranking, ServiceTime, WaitingOrder
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from headgate.backpressure.waiting_order import Candidate
 
 __all__ = ["FairLane", "FairOrder"]
+
+_LEAST_WEIGHT: Final = 1e-9  # what rounding may leave of a sum of weights is no number to divide by
 
 
 @final
@@ -52,6 +56,7 @@ class FairLane:
         self._book = FlowBook(weights, max_flows, secret)
         self._ranking = Ranking()
         self._virtual = 0.0
+        self._open = 0
         self.work = 0.0
 
     def __len__(self) -> int:
@@ -70,6 +75,7 @@ class FairLane:
         if flow is not None:
             flow.last = candidate.finish
             self._book.opened(flow)
+        self._open += 1
         self.work += candidate.charge
         self._ranking.add(candidate.finish, candidate)
 
@@ -95,7 +101,8 @@ class FairLane:
         # Nothing waits, nothing is owed: what rounding left of the sum goes.
         self.work = self.work - candidate.charge if len(self._ranking) else 0.0
         if seated:
-            self._virtual = max(self._virtual, candidate.start)
+            progress = candidate.charge / max(self._book.open_weight, _LEAST_WEIGHT)
+            self._virtual = max(self._virtual + progress, candidate.start)
         else:
             self._settle(candidate, -candidate.charge)
 
@@ -109,6 +116,10 @@ class FairLane:
             candidate.record = None
             flow.last += more / flow.weight
             self._book.closed(flow, self._virtual)
+        self._open -= 1
+        if self._open == 0:
+            self._virtual = 0.0
+            self._book.clear()
 
 
 @final

@@ -20,6 +20,7 @@ __all__ = ["HAND", "MAX_FLOWS", "SHARDS", "Flow", "FlowBook", "deal"]
 MAX_FLOWS: Final = 4_096
 SHARDS: Final = 128
 HAND: Final = 6
+_FEW: Final = 64
 
 
 @final
@@ -50,6 +51,9 @@ class FlowBook:
         weights: of the flows that have another than 1; these have accounts of their own in any case.
         max_flows: how many have an account of their own at most.
         secret: so that nobody can choose names that are dealt a given hand.
+
+    Attributes:
+        open_weight: the weights of all flows that have something open, in sum.
     """
 
     def __init__(
@@ -60,7 +64,10 @@ class FlowBook:
         self._secret = secret
         self._flows: dict[str, Flow] = {}
         self._shards = [Flow("", 1.0, is_shared=True) for _ in range(SHARDS)]
-        self._searched_at = -1.0
+        self._look_at = min(max_flows, _FEW)
+        self._looked_at = -1.0
+        self._has_dealt = False
+        self.open_weight = 0.0
 
     def __len__(self) -> int:
         """How many have an account of their own."""
@@ -78,32 +85,48 @@ class FlowBook:
             return flow
         if name in self._weights:
             return Flow(name, self._weights[name])
-        if len(self._flows) >= self._max_flows and not self._make_room(served):
+        if len(self._flows) >= self._look_at and served != self._looked_at:
+            self._forget_idle(served)
+        if len(self._flows) >= self._max_flows:
             return self._shard(name)
         return Flow(name, 1.0)
 
     def opened(self, flow: Flow) -> None:
         """One more candidate of the flow waits or is seated."""
         flow.open += 1
+        if flow.open == 1:
+            self.open_weight += flow.weight
         if not flow.is_shared:
             self._flows[flow.name] = flow
 
     def closed(self, flow: Flow, served: float) -> None:
         """One fewer does. An account that says no more than a new one would is forgotten."""
         flow.open -= 1
-        if not flow.is_shared and flow.open == 0 and flow.last <= served:
-            del self._flows[flow.name]
+        if flow.open == 0:
+            self.open_weight -= flow.weight
+            if not flow.is_shared and flow.last <= served:
+                del self._flows[flow.name]
 
-    def _make_room(self, served: float) -> bool:
-        if served == self._searched_at:
-            return False  # a flood of new names must not have us search again and again
-        self._searched_at = served
+    def clear(self) -> None:
+        """Forget all accounts; nothing is open."""
+        self.open_weight = 0.0
+        self._looked_at = -1.0
+        self._flows.clear()
+        if self._has_dealt:
+            self._has_dealt = False
+            for shard in self._shards:
+                shard.last = 0.0
+
+    def _forget_idle(self, served: float) -> None:
+        """Not for every newcomer: when there are twice as many as after the last time."""
+        self._looked_at = served
         idle = [flow for flow in self._flows.values() if flow.open == 0 and flow.last <= served]
         for flow in idle:
             del self._flows[flow.name]
-        return bool(idle)
+        self._look_at = min(self._max_flows, max(_FEW, 2 * len(self._flows)))
 
     def _shard(self, name: str) -> Flow:
+        self._has_dealt = True
         digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8, key=self._secret)
         hand = [self._shards[card] for card in deal(int.from_bytes(digest.digest(), "big"))]
         return min(hand, key=lambda flow: flow.last)

@@ -60,6 +60,7 @@ class PriorityOrder(WaitingOrder):
         self._service = ServiceTime()
 
     def prepare(self, candidate: Candidate, now: int) -> None:
+        self._age(now)
         candidate.level = candidate.tier
         candidate.charge = candidate.cost * self._service.mean_ns
         self._lanes[candidate.level].prepare(candidate)
@@ -105,7 +106,7 @@ class PriorityOrder(WaitingOrder):
         if level > 0 and level == candidate.tier:
             self._unaged[level].remove(candidate.arrived, candidate)
         if seated:
-            candidate.paid = min(self._claims[level], candidate.charge)
+            candidate.paid = max(0.0, min(self._claims[level], candidate.charge))
             self._claims[level] -= candidate.paid
             self._gain(level, candidate.charge)
         if not len(lane):
@@ -117,8 +118,7 @@ class PriorityOrder(WaitingOrder):
         more = took - candidate.charge
         level = candidate.level
         if len(self._lanes[level]) and candidate.paid > 0.0:
-            paid = more * candidate.paid / candidate.charge
-            self._claims[level] = max(0.0, self._claims[level] - paid)
+            self._claims[level] -= more * candidate.paid / candidate.charge
         self._gain(level, more)
         self._lanes[level].finished(candidate, took)
 
@@ -126,7 +126,7 @@ class PriorityOrder(WaitingOrder):
         """So much went to one tier: the others that wait gain a claim."""
         for other in range(TIERS):
             if other != level and len(self._lanes[other]):
-                self._claims[other] = max(0.0, self._claims[other] + TIER_SHARE * work)
+                self._claims[other] += TIER_SHARE * work
 
     def _age(self, now: int) -> None:
         """Move those who have waited for long to the tier above."""
