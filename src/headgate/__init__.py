@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from headgate.gates.async_limiter import AsyncLimiter
     from headgate.gates.decorator import limit
     from headgate.gates.features import Features
+    from headgate.gates.global_pressure import GlobalPressure
     from headgate.gates.limiter import Limiter, Reservation
     from headgate.gates.load_monitor import LoadMonitor
     from headgate.gates.load_report import LoadReport
@@ -43,6 +44,7 @@ __all__ = [
     "Decision",
     "FeatureOff",
     "Features",
+    "GlobalPressure",
     "HeadgateError",
     "InvalidCost",
     "InvalidInput",
@@ -69,6 +71,7 @@ _HOMES = {
     "Decision": "headgate.decision",
     "FeatureOff": "headgate.errors",
     "Features": "headgate.gates.features",
+    "GlobalPressure": "headgate.gates.global_pressure",
     "HeadgateError": "headgate.errors",
     "InvalidCost": "headgate.errors",
     "InvalidInput": "headgate.errors",

@@ -18,6 +18,7 @@ PUBLIC = {
     "Decision",
     "FeatureOff",
     "Features",
+    "GlobalPressure",
     "HeadgateError",
     "InvalidCost",
     "InvalidInput",

@@ -37,7 +37,7 @@ PUBLISH_EVERY_NS: Final = 500 * NS_PER_MS
 PUBLISH_AT_CHANGE: Final = 0.05
 FRESH_NS: Final = 3 * PUBLISH_EVERY_NS
 
-_FORGET_AFTER_NS: Final = 10 * HALF_LIFE_NS
+_GONE_AFTER_NS: Final = 10 * HALF_LIFE_NS
 _MOST_OUT: Final = 3
 
 
@@ -120,6 +120,10 @@ class Publisher:
         self._at = now
         return True
 
+    def failed(self) -> None:
+        """It could not be told after all: it is due at once."""
+        self._told = -1.0
+
 
 @final
 class _Report:
@@ -133,23 +137,28 @@ class _Report:
         self.fresh_ns = fresh_ns
 
     def stale_ns(self, now: int) -> int:
-        """How long it has not been fresh. A clock that went back makes it neither fresher nor eternal."""
+        """How long it has not been fresh. After a clock that went back, it is as if it had come now."""
         age = now - self.at
         if age < 0:
             self.at = now
             age = 0
         return age - self.fresh_ns
 
+    def is_gone(self, now: int) -> bool:
+        return self.stale_ns(now) >= _GONE_AFTER_NS
+
 
 @final
 class Reports:
     """What others told, by name: nodes of the cluster, or APIs behind this service.
 
-    A report of an older number than the one known is late and is not taken, unless the one known has gone
-    stale: its sender may have started anew. What has been stale for ten seconds is forgotten.
+    A report of an older number than the one known is late and is not taken, and one of the same number is no
+    news. What has been stale for ten seconds is gone: it counts no more, and a lower number than its last
+    is then taken for a sender that started anew.
 
     Args:
-        most: how many names are kept; when there are so many, newcomers are not taken.
+        most: how many names are kept. At that many, what is gone makes room; if nothing is, newcomers are
+            not taken.
     """
 
     __slots__ = ("_most", "_reports")
@@ -181,12 +190,11 @@ class Reports:
         if not 0.0 < capacity < 1e12 or not -1e12 < pressure < 1e12:
             return False
         known = self._reports.get(name)
-        if known is not None and seq <= known.seq and known.stale_ns(now) <= 0:
-            return False
-        if known is None and len(self._reports) >= self._most:
-            self._forget(now)
-            if len(self._reports) >= self._most:
+        if known is not None:
+            if seq == known.seq or (seq < known.seq and not known.is_gone(now)):
                 return False
+        elif len(self._reports) >= self._most and not self._make_room(now):
+            return False
         held = min(max(pressure, 0.0), CEILING)
         self._reports[name] = _Report(held, capacity, seq, now, max(fresh_ns, 0))
         return True
@@ -203,17 +211,18 @@ class Reports:
         return told_pressure(report.pressure, local, report.stale_ns(now))
 
     def all(self, local: float, now: int) -> dict[str, tuple[float, float]]:
-        """(pressure, capacity) of each that is not forgotten."""
-        self._forget(now)
+        """(pressure, capacity) of each that is not gone."""
         return {
             name: (told_pressure(report.pressure, local, report.stale_ns(now)), report.capacity)
             for name, report in self._reports.items()
+            if not report.is_gone(now)
         }
 
     def __len__(self) -> int:
         return len(self._reports)
 
-    def _forget(self, now: int) -> None:
+    def _make_room(self, now: int) -> bool:
         for name, report in list(self._reports.items()):
-            if report.stale_ns(now) >= _FORGET_AFTER_NS:
+            if report.is_gone(now):
                 del self._reports[name]
+        return len(self._reports) < self._most
