@@ -17,13 +17,15 @@ Each admitted call gets a ticket. A ticket is good until the circuit opens or an
 the failures of calls that began before an outage do not count against what comes after it. An outcome
 without a ticket (`ANY_CALL`) is heard whenever the circuit is not open.
 
-Choose a breaker over a failure *rate* instead where many calls run at a time and some always fail.
+Small, for there is one for each peer. `headgate.backpressure.breaker` looks at failure *rates* too, and comes
+back step by step: choose that where many calls run at a time and some always fail.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Final, final
+
+from headgate.backpressure.breaker_rule import CircuitState
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -32,14 +34,6 @@ __all__ = ["ANY_CALL", "Circuit", "CircuitState", "ConsecutiveBreaker"]
 
 ANY_CALL: Final = -1
 """The ticket of an outcome whose call is not known: it is taken for one of the present."""
-
-
-class CircuitState(StrEnum):
-    """Where a circuit stands."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
 
 
 class Circuit:
