@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from headgate.cli.bench import bench_app
 from headgate.cli.check import check
 from headgate.cli.doctor import doctor
+from headgate.cli.lab import lab_app
 from headgate.cli.output import reporting
 from headgate.cli.policy import policy_app
 from headgate.cli.serve import serve_command
@@ -61,4 +62,5 @@ app.command(
 app.add_typer(policy_app, name="policy")
 app.add_typer(token_app, name="token")
 app.add_typer(bench_app, name="bench")
+app.add_typer(lab_app, name="lab")
 app.command("doctor", epilog="Example: `headgate doctor --url http://10.0.0.7:8080`")(doctor)

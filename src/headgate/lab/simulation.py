@@ -125,6 +125,11 @@ class Simulation:
             raise ValueError(f"period_ns must be > 0, got {period_ns}; time would stand still")
         return self._plan(self.now + period_ns, Event(action, arguments, period_ns))
 
+    @property
+    def next_ns(self) -> int | None:
+        """The moment of the next event; None when nothing is planned."""
+        return self._heap[0][0] if self._heap else None
+
     def run(self, until_ns: int) -> None:
         """Let everything up to this moment, and at it, happen; then it is that moment."""
         heap = self._heap
