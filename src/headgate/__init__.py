@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         InvalidKey,
         InvalidPolicy,
         InvalidRate,
+        Overloaded,
         RateLimited,
         StoreUnavailable,
     )
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from headgate.gates.limiter import Limiter, Reservation
     from headgate.gates.load_monitor import LoadMonitor
     from headgate.gates.load_report import LoadReport
+    from headgate.gates.load_shedder import LoadShedder
     from headgate.gates.peer import CircuitState, PeerLimiter
     from headgate.rate import Rate
 
@@ -54,6 +56,8 @@ __all__ = [
     "Limiter",
     "LoadMonitor",
     "LoadReport",
+    "LoadShedder",
+    "Overloaded",
     "PeerLimiter",
     "Rate",
     "RateLimited",
@@ -81,6 +85,8 @@ _HOMES = {
     "Limiter": "headgate.gates.limiter",
     "LoadMonitor": "headgate.gates.load_monitor",
     "LoadReport": "headgate.gates.load_report",
+    "LoadShedder": "headgate.gates.load_shedder",
+    "Overloaded": "headgate.errors",
     "PeerLimiter": "headgate.gates.peer",
     "Rate": "headgate.rate",
     "RateLimited": "headgate.errors",

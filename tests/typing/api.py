@@ -12,6 +12,7 @@ from headgate import (
     CircuitState,
     Decision,
     Limiter,
+    LoadShedder,
     PeerLimiter,
     Rate,
     RateLimited,
@@ -195,3 +196,17 @@ def addresses() -> None:
     assert_type(found, str | None)
     fields = HeaderWriter(("ietf", "x")).text(Limiter("5/s").check("k"), 429)
     assert_type(fields, list[tuple[str, str]])
+
+
+def shedders() -> None:
+    shedder = LoadShedder("tiered", queue=lambda: 3, capacity=100, target_delay=0.05)
+    LoadShedder("pressure", load=lambda: 0.5, threshold=0.9, multipliers=(0.1, 1))
+    assert_type(shedder.allow("high", key="user:1"), Decision)
+    with shedder.guard(0) as decision:
+        assert_type(decision, Decision)
+
+    @shedder.guard("low", key=lambda user: user)
+    def work(user: str) -> int:
+        return len(user)
+
+    assert_type(work("ann"), int)

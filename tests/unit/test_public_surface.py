@@ -28,6 +28,8 @@ PUBLIC = {
     "Limiter",
     "LoadMonitor",
     "LoadReport",
+    "LoadShedder",
+    "Overloaded",
     "PeerLimiter",
     "Rate",
     "RateLimited",

@@ -157,7 +157,7 @@ class TieredShedder:
         known = self.capacity_per_second
         if known == 0.0:
             self.capacity_per_second = rate
-        elif rate > known or queue > 0 or self.rejection_ratio > 0.0:
+        elif rate > known or queue > 0:
             self.capacity_per_second = known + _LEARN * (rate - known)
 
     def _correct(self, queue: i64) -> None:

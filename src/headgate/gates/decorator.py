@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from headgate.clock import NS_PER_SECOND
@@ -14,9 +13,10 @@ from headgate.gates.call_gate import CallGate
 from headgate.gates.dynamic import Limiters
 from headgate.gates.limiter import Limiter
 from headgate.gates.waiting import valid_timeout
+from headgate.gates.wrapping import wrap
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
 
     from headgate.clock import Clock
     from headgate.rate import Rate
@@ -147,17 +147,15 @@ def _require_function(function: object) -> None:
 
 
 def _wrapper(function: Callable[..., Any], gate: CallGate) -> Callable[..., Any]:
-    """A function of the same kind, so that whoever asks what it is gets the same answer."""
-    if inspect.isasyncgenfunction(function):
-        return _wrap_async_generator(function, gate)
-    if inspect.isgeneratorfunction(function):
-        return _wrap_generator(function, gate)
+    """What a turn with nothing to wait for and nothing to give back costs is spared where it can be."""
+    if gate.holds or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        return wrap(function, gate.turn, gate.async_turn)
     if inspect.iscoroutinefunction(function):
-        return _wrap_coroutine(function, gate)
-    return _wrap_plain(function, gate)
+        return _check_coroutine(function, gate)
+    return _check_plain(function, gate)
 
 
-def _wrap_plain(function: Callable[..., Any], gate: CallGate) -> Callable[..., Any]:
+def _check_plain(function: Callable[..., Any], gate: CallGate) -> Callable[..., Any]:
     admit = gate.admit
     sleep = gate.clock.sleep
 
@@ -167,14 +165,10 @@ def _wrap_plain(function: Callable[..., Any], gate: CallGate) -> Callable[..., A
             sleep(delay / NS_PER_SECOND)
         return function(*args, **kwargs)
 
-    def in_turn(*args: Any, **kwargs: Any) -> Any:
-        with gate.turn(args, kwargs):
-            return function(*args, **kwargs)
-
-    return in_turn if gate.holds else checked
+    return checked
 
 
-def _wrap_coroutine(function: Callable[..., Any], gate: CallGate) -> Callable[..., Any]:
+def _check_coroutine(function: Callable[..., Any], gate: CallGate) -> Callable[..., Any]:
     admit = gate.admit
     sleep = gate.clock.sleep_async
 
@@ -184,37 +178,4 @@ def _wrap_coroutine(function: Callable[..., Any], gate: CallGate) -> Callable[..
             await sleep(delay / NS_PER_SECOND)
         return await function(*args, **kwargs)
 
-    async def in_turn(*args: Any, **kwargs: Any) -> Any:
-        async with gate.async_turn(args, kwargs):
-            return await function(*args, **kwargs)
-
-    return in_turn if gate.holds else checked
-
-
-def _wrap_generator(function: Callable[..., Any], gate: CallGate) -> Callable[..., Any]:
-    def in_turn(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        with gate.turn(args, kwargs):
-            return (yield from function(*args, **kwargs))
-
-    return in_turn
-
-
-def _wrap_async_generator(function: Callable[..., Any], gate: CallGate) -> Callable[..., Any]:
-    async def in_turn(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        async with gate.async_turn(args, kwargs), aclosing(function(*args, **kwargs)) as inner:
-            # What ``yield from`` does, which asynchronous generators lack.
-            try:
-                value = await anext(inner)
-                while True:
-                    try:
-                        sent = yield value
-                    except GeneratorExit:
-                        raise
-                    except BaseException as error:  # noqa: BLE001 - the inner one decides about it
-                        value = await inner.athrow(error)
-                    else:
-                        value = await inner.asend(sent)
-            except StopAsyncIteration:
-                return
-
-    return in_turn
+    return checked
