@@ -20,6 +20,7 @@ __all__ = [
     "CircuitOpen",
     "ConfigurationError",
     "Conflict",
+    "Evicted",
     "FeatureOff",
     "Forbidden",
     "HeaderTooLarge",
@@ -37,6 +38,7 @@ __all__ = [
     "NotFound",
     "Overloaded",
     "PreconditionFailed",
+    "QueuedTooLong",
     "RateLimited",
     "RequestTimeout",
     "ShuttingDown",
@@ -130,6 +132,12 @@ class LineFull(RateLimited):
     code = "line_full"
     title = "Too many are waiting"
 
+    def _describe(self, decision: Decision, key: str) -> str:
+        return (
+            f"so many wait for {decision.policy!r} that one more may not; "
+            f"retry after {decision.retry_after:.3f} s"
+        )
+
 
 class Overloaded(RateLimited):
     """Shed, because there is more work than can be done: come back later, or send less."""
@@ -155,6 +163,32 @@ class FeatureOff(Overloaded):
         return (
             f"the feature {decision.policy!r} is switched off, because there is too much to do or "
             f"somebody said so; retry after {decision.retry_after:.3f} s, or give it a fallback"
+        )
+
+
+class QueuedTooLong(Overloaded):
+    """Waited in a queue, or would have, for longer than is of use."""
+
+    code = "queued_too_long"
+    title = "Queued for too long"
+
+    def _describe(self, decision: Decision, key: str) -> str:
+        return (
+            f"{decision.policy!r} had no seat free in time; "
+            f"retry after {decision.retry_after:.3f} s"
+        )
+
+
+class Evicted(Overloaded):
+    """Gave way to more urgent work while it waited in a queue; nothing of it was begun."""
+
+    code = "evicted"
+    title = "Gave way to more urgent work"
+
+    def _describe(self, decision: Decision, key: str) -> str:
+        return (
+            f"gave way to more urgent work while it waited for {decision.policy!r}; "
+            f"retry after {decision.retry_after:.3f} s"
         )
 
 
