@@ -18,6 +18,7 @@ from headgate.engine.stats import EngineStats, PolicyStats, Usage
 from headgate.engine.table import DEFAULT_MAX_KEYS, KeyedTable, Keyspace
 from headgate.engine.together import decide
 from headgate.inputs import MAX_COST, valid_cost
+from headgate.priority import DEFAULT_TIER, TIERS
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -110,6 +111,10 @@ class Engine:
         retire_policy(installed, None)
         return True
 
+    def observe_denials(self, observer: DenialObserver | None) -> None:
+        """Tell this one of denials from now on; nobody when None."""
+        self._observer = observer
+
     # Decisions -----------------------------------------------------------------------------------
 
     def check(self, attributes: dict[str, str], cost: SupportsIndex = 1) -> Decision:
@@ -192,6 +197,18 @@ class Engine:
             UnknownReservation: it was settled, has expired, or never was.
         """
         return self.commit(reservation_id, 0)
+
+    def tier(self, attributes: dict[str, str]) -> int:
+        """How important a request is, by the policies that apply to it; see `headgate.priority`.
+
+        Normal is what a policy says that was told nothing, and has no voice. Of the others the most
+        important counts.
+        """
+        most: i64 = TIERS
+        for level in self._plan.find(attributes):
+            if level.tier != DEFAULT_TIER and level.tier < most:
+                most = level.tier
+        return DEFAULT_TIER if most == TIERS else most
 
     # Read-outs -----------------------------------------------------------------------------------
 

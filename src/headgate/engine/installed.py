@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from headgate.engine.levels import PlannedLevel, compose_key
 from headgate.engine.table import Keyspace
+from headgate.priority import tier_of
 
 if TYPE_CHECKING:
     from headgate.algorithms.base import Algorithm
@@ -59,6 +60,7 @@ def compile_policy(
         changes.append((known, algorithm, settings))
         return known
 
+    tier = tier_of(policy.priority)
     levels = []
     for order, level in enumerate(policy.levels, number * _MOST_LEVELS):
         dimensions = list(level.dimensions)
@@ -68,7 +70,7 @@ def compile_policy(
             key = compose_key(dimensions, dict(zip(dimensions, override.values, strict=True)))
             overrides[key] = keyspace(level, override.spec, f"{root}={key}")
         own = keyspace(level, level.spec, root)
-        levels.append(PlannedLevel(order, dimensions, level.match, own, overrides))
+        levels.append(PlannedLevel(order, dimensions, level.match, own, overrides, tier))
     # Only now that nothing can fail any more.
     for known, algorithm, settings in changes:
         known.change(algorithm, settings, now)

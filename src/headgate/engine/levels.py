@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
+from headgate.priority import DEFAULT_TIER
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -48,6 +50,7 @@ class PlannedLevel:
         keyspace: the keys of its limit.
         overrides: for a named key, the keyspace of its own limit.
         conditions: all of them are necessary; together they need not be enough.
+        tier: how important its policy says the request is; see `headgate.priority`.
     """
 
     def __init__(
@@ -57,8 +60,10 @@ class PlannedLevel:
         match: Sequence[tuple[str, Sequence[Pattern]]],
         keyspace: Keyspace,
         overrides: dict[str, Keyspace],
+        tier: i64 = DEFAULT_TIER,
     ) -> None:
         self.order = order
+        self.tier = tier
         self.dimensions: list[str] = list(dimensions)
         self.keyspace = keyspace
         self.overrides = overrides

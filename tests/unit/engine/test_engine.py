@@ -349,3 +349,16 @@ class TestStats:
 def test_settings_out_of_bounds_are_refused(max_keys):
     with pytest.raises(InvalidInput, match="max_keys"):
         engine(max_keys=max_keys)
+
+
+def test_how_important_a_request_is_follows_the_policies_that_apply():
+    limits = engine()
+    for name, priority in (("a", "normal"), ("b", "low"), ("c", "high"), ("d", "critical")):
+        match = {f"is_{name}": "yes"}
+        limits.set_policy(policy(name, priority=priority, match=match, dimensions=[]))
+
+    def tier(names: str) -> int:
+        return limits.tier({f"is_{name}": "yes" for name in names})
+
+    assert [tier(names) for names in ("", "a", "b", "c", "d")] == [2, 2, 3, 1, 0]
+    assert [tier(names) for names in ("ab", "ac", "bc", "abcd")] == [3, 1, 1, 0]
