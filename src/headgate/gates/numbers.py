@@ -10,7 +10,7 @@ from headgate.errors import InvalidInput
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["YEAR", "valid_call", "valid_number", "valid_seconds"]
+__all__ = ["YEAR", "optional_seconds", "valid_call", "valid_number", "valid_seconds"]
 
 YEAR: Final = 366 * 86_400.0
 
@@ -46,6 +46,15 @@ def valid_seconds(name: str, value: object, most: float = YEAR, remedy: str = ""
             f"{name} must be above 0 and at most {most:.10g} seconds, got {_shown(value)}{remedy}"
         )
     return max(1, seconds_to_ns(float(value)))
+
+
+def optional_seconds(name: str, value: object) -> int | None:
+    """The same, where None stands for never.
+
+    Raises:
+        InvalidInput: as `valid_seconds`.
+    """
+    return None if value is None else valid_seconds(name, value, remedy="; None for never")
 
 
 def valid_call(name: str, value: object) -> Callable[..., object]:
