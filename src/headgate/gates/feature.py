@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from headgate.backpressure.degradation import LEVELS, ON_BELOW_SHARE, FeatureSwitch
 from headgate.clock import NS_PER_SECOND, seconds_to_ns
 from headgate.errors import InvalidInput
+from headgate.gates.names import is_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,7 +123,7 @@ def _valid_off_at(off_at: object) -> float:
 
 def _number(name: str, value: object, most: float, what: str) -> float:
     # Not above 0 is what NaN is too.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value <= most:
+    if not is_number(value) or not 0.0 < value <= most:
         raise InvalidInput(
             f"{name} must be above 0 and at most {most:g} ({what}), got {value!r:.100}"
         )

@@ -14,7 +14,7 @@ from headgate.clock import SystemClock
 from headgate.decision import Decision
 from headgate.errors import FeatureOff, InvalidInput, NotFound
 from headgate.gates.feature import HUNG, Feature, FeatureState, read_switch, valid_health
-from headgate.inputs import valid_key
+from headgate.gates.names import valid_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +99,10 @@ class Features:
             InvalidInput: a threshold is impossible, or the name is taken.
         """
         feature = Feature(
-            valid_key(name), read_switch(off_at, on_below, hold), fallback, valid_health(health)
+            valid_name("name", name),
+            read_switch(off_at, on_below, hold),
+            fallback,
+            valid_health(health),
         )
         if fallback is not None and not callable(fallback):
             raise InvalidInput(f"fallback must be callable, got {type(fallback).__name__}")

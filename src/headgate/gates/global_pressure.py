@@ -15,7 +15,8 @@ from headgate.backpressure.global_pressure import (
 )
 from headgate.clock import NS_PER_MS, SystemClock
 from headgate.errors import InvalidInput
-from headgate.inputs import valid_key
+from headgate.gates.names import is_number, valid_name
+from headgate.inputs import MAX_KEY_LENGTH, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -98,12 +99,12 @@ class GlobalPressure:
         board: PressureBoard | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.node = valid_key(node)
+        self.node = valid_name("node", node)
         if not callable(local):
             raise InvalidInput(
                 f"local must be a callable such as monitor.pressure, got {local!r:.100}"
             )
-        if isinstance(capacity, bool) or not 0.0 < capacity <= _MOST_CAPACITY:  # nor is NaN
+        if not is_number(capacity) or not 0.0 < capacity <= _MOST_CAPACITY:  # which NaN is not
             raise InvalidInput(
                 f"capacity must be above 0 and at most {_MOST_CAPACITY:g}, got {capacity!r:.100}"
             )
@@ -137,11 +138,11 @@ class GlobalPressure:
 
     def hear(self, note: PressureNote) -> bool:
         """Take another node's note in; False when it is late or cannot be believed."""
-        if note.node == self.node:
+        if note.node == self.node or not _is_well_formed(note):
             return False
         with self._lock:
             return self._nodes.take(
-                valid_key(note.node), note.pressure, note.seq, self.clock.now_ns(), note.capacity
+                note.node, note.pressure, note.seq, self.clock.now_ns(), note.capacity
             )
 
     def goodbye(self, node: str) -> bool:
@@ -153,7 +154,7 @@ class GlobalPressure:
         """Take in what an API behind this service said in its ``X-Pressure``; False when it was late."""
         with self._lock:
             return self._downstream.take(
-                valid_key(api),
+                valid_name("api", api),
                 report.p,
                 report.seq,
                 self.clock.now_ns(),
@@ -214,3 +215,12 @@ class GlobalPressure:
     def _others(self, local: float) -> dict[str, tuple[float, float]]:
         with self._lock:
             return self._nodes.all(local, self.clock.now_ns())
+
+
+def _is_well_formed(note: PressureNote) -> bool:
+    """It comes from a store, where others may write, too."""
+    node: object = note.node
+    if not isinstance(node, str) or not 0 < len(node) <= MAX_KEY_LENGTH:
+        return False
+    numbers = is_number(note.pressure) and is_number(note.capacity)
+    return numbers and whole_number(note.seq) is not None

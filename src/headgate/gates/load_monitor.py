@@ -11,6 +11,8 @@ from headgate.clock import NS_PER_SECOND, SystemClock, seconds_to_ns
 from headgate.errors import InvalidInput
 from headgate.gates.load_report import Limits, LoadReport, Resources
 from headgate.gates.load_runners import Pace, Runner, TaskRunner, ThreadRunner
+from headgate.gates.names import is_number
+from headgate.gates.names import is_number
 from headgate.gates.readings import Reading, SystemReadings
 from headgate.gates.timer_lag import TimerLag
 
@@ -130,7 +132,7 @@ class LoadMonitor:
         Raises:
             InvalidInput: the delay is negative or no finite number.
         """
-        if not _is_number(seconds) or not 0.0 <= seconds < _HUGE:  # which NaN is not either
+        if not is_number(seconds) or not 0.0 <= seconds < _HUGE:  # which NaN is not either
             raise InvalidInput(f"a queue delay must be >= 0 seconds, got {seconds!r:.100}")
         with self._lock:
             self._delays += seconds
@@ -146,7 +148,7 @@ class LoadMonitor:
         Raises:
             InvalidInput: either is out of bounds, or no finite number.
         """
-        if not _is_number(count) or not 0.0 <= count < _HUGE:
+        if not is_number(count) or not 0.0 <= count < _HUGE:
             raise InvalidInput(f"requests in flight must be >= 0, got {count!r:.100}")
         most = self._limits.in_flight if limit is None else _valid_limit("limit", limit)
         self._in_flight = (float(count), most)
@@ -278,7 +280,7 @@ class LoadMonitor:
 
 def _valid_interval(seconds: float) -> float:
     if (
-        not _is_number(seconds) or not _LEAST_INTERVAL <= seconds <= _MOST_INTERVAL
+        not is_number(seconds) or not _LEAST_INTERVAL <= seconds <= _MOST_INTERVAL
     ):  # which NaN is not either
         raise InvalidInput(
             f"interval must be {_LEAST_INTERVAL:g} to {_MOST_INTERVAL:g} seconds, got {seconds!r:.100}"
@@ -289,12 +291,8 @@ def _valid_interval(seconds: float) -> float:
 def _valid_limit(name: str, value: float | None) -> float | None:
     if value is None:
         return None
-    if not _is_number(value) or not 0.0 < value < _HUGE:
+    if not is_number(value) or not 0.0 < value < _HUGE:
         raise InvalidInput(
             f"{name} must be a number above 0, got {value!r:.100}; leave it out for no limit of your own"
         )
     return float(value)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
