@@ -12,7 +12,6 @@ from headgate.errors import InvalidInput
 from headgate.gates.load_report import Limits, LoadReport, Resources
 from headgate.gates.load_runners import Pace, Runner, TaskRunner, ThreadRunner
 from headgate.gates.names import is_number
-from headgate.gates.names import is_number
 from headgate.gates.readings import Reading, SystemReadings
 from headgate.gates.timer_lag import TimerLag
 
