@@ -43,7 +43,7 @@ class Play:
         for _ in range(count):
             self.now += nanoseconds
             seated = [c for c in self.candidates.values() if c.standing is Standing.SEATED]
-            first = min(seated, key=lambda candidate: candidate.seated_at)
+            first = min(seated, key=lambda candidate: candidate.ended)
             self._note(self.seating.leave(first, self.now))
         return self.order[before:]
 

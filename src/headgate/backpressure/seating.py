@@ -79,7 +79,7 @@ class Seating:
             self._remove(candidate, now, Standing.LEFT, changed)
         elif candidate.standing is Standing.SEATED:
             self.taken -= candidate.seats
-            self._order.finished(candidate, now - candidate.seated_at, now)
+            self._order.finished(candidate, now - candidate.ended, now)
             self._set(candidate, Standing.LEFT, changed)
         elif candidate.standing is Standing.NEW:
             self._set(candidate, Standing.LEFT, changed)
@@ -106,10 +106,10 @@ class Seating:
         return max(0, candidate.expires - self._pass_time(moment))
 
     def waited(self, candidate: Candidate) -> int:
-        """The nanoseconds that one has waited: until now, or until it was seated."""
+        """The nanoseconds that one has waited: until now, or until it was seated or gone."""
         if candidate.standing is Standing.WAITING:
             return self._now - candidate.arrived
-        return max(0, candidate.seated_at - candidate.arrived)
+        return max(0, candidate.ended - candidate.arrived)
 
     def _may_wait(self, candidate: Candidate, now: int, changed: list[Candidate]) -> bool:
         """Whether it may join, for which another may have to give way."""
@@ -120,8 +120,13 @@ class Seating:
         if self._order.is_hopeless(candidate, now):
             self._set(candidate, Standing.LATE, changed)
             return False
+        never_waits = candidate.expires <= now
+        if never_waits and not self._has_seats_for(candidate):
+            self._set(candidate, Standing.EXPIRED, changed)
+            return False
         if self.waiting >= self._max_waiting:
-            victim = self._order.victim(candidate, now)
+            # Nobody gives way to one that may be gone the next moment.
+            victim = None if never_waits else self._order.victim(candidate, now)
             if victim is None:
                 self._set(candidate, Standing.REFUSED, changed)
                 return False
@@ -143,6 +148,7 @@ class Seating:
         self._order.remove(candidate, now, seated=standing is Standing.SEATED)
         self._by_expiry.remove(candidate.expires, candidate)
         self.work = self.work - candidate.charge if self.waiting else 0.0
+        candidate.ended = now
         self._set(candidate, standing, changed)
 
     def _seat(self, now: int, changed: list[Candidate]) -> None:
@@ -153,7 +159,6 @@ class Seating:
             if candidate is None or not self._has_seats_for(candidate):
                 return
             candidate.seats = min(candidate.cost, self.seats)
-            candidate.seated_at = now
             self.taken += candidate.seats
             self._remove(candidate, now, Standing.SEATED, changed)
 

@@ -49,7 +49,8 @@ class Candidate:
         group: the number of its service class, where there are classes.
         owner: room for whoever waits.
         standing: what has become of it.
-        arrived, expires, seated_at: moments, on the time of its `Seating`.
+        arrived, expires, ended: when it came, may wait until, was seated or sent away: on the time of its
+            `Seating`.
         seats: what it holds.
         level: the tier in which it stands: its own, or one better after it has aged.
         number: in the order of joining.
@@ -63,6 +64,7 @@ class Candidate:
         "arrived",
         "charge",
         "cost",
+        "ended",
         "expires",
         "finish",
         "flow",
@@ -73,7 +75,6 @@ class Candidate:
         "paid",
         "patience_ns",
         "record",
-        "seated_at",
         "seats",
         "standing",
         "start",
@@ -99,7 +100,7 @@ class Candidate:
         self.standing = Standing.NEW
         self.arrived = 0
         self.expires = 0
-        self.seated_at = 0
+        self.ended = 0
         self.seats = 0
         self.level = tier
         self.number = 0

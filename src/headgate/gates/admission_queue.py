@@ -287,8 +287,7 @@ class AdmissionQueue:
                     return True
 
     def _wake(self, changed: list[Candidate]) -> None:
-        while changed:
-            candidate = changed.pop()
+        for candidate in changed:  # which grows while it is gone through
             waiter = candidate.owner
             if not isinstance(waiter, Waiter):
                 continue
