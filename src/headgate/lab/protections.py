@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol, final
 from zlib import crc32
 
-from headgate.backpressure.tiered_shedder import LEVELS_OF_A_TIER, TieredShedder
+from headgate.backpressure.tiered_shedder import LEVELS_OF_A_TIER
 from headgate.clock import NS_PER_MS, NS_PER_SECOND
+from headgate.gates.load_shedder import LoadShedder
 from headgate.priority import TIERS
 
 if TYPE_CHECKING:
@@ -91,23 +92,21 @@ class BoundedQueue(Unprotected):
 
 @final
 class Tiered(Unprotected):
-    """Headgate's tiered shedder, as it is, with its defaults."""
+    """Headgate's `LoadShedder`, as users have it, with its defaults."""
 
     label = OURS
 
-    def __init__(self, rng: Random) -> None:
-        self._uniform: Callable[[], float] = rng.random
-        self.shedder = TieredShedder()
+    def __init__(self, setting: Setting) -> None:
+        self._waiting = 0
+        self._allow = LoadShedder(
+            queue=lambda: self._waiting,
+            clock=setting.clock,
+            uniform=setting.stream("shedder").random,
+        ).allow
 
     def admit(self, request: Request, waiting: int, now: int) -> bool:
-        level = self.shedder.level(request.tier, crc32(request.flow.encode()))
-        return self.shedder.admit(level, waiting, self._uniform())
-
-    def done(self, request: Request, now: int) -> None:
-        self.shedder.completed()
-
-    def tick(self, waiting: int, now: int) -> None:
-        self.shedder.update(waiting, now)
+        self._waiting = waiting
+        return self._allow(request.tier, request.flow).allowed
 
 
 _LEVELS: Final = TIERS * LEVELS_OF_A_TIER
@@ -207,7 +206,7 @@ def dagor(_: Setting) -> Protection:
 
 def tiered(setting: Setting) -> Protection:
     """Headgate's."""
-    return Tiered(setting.stream("shedder"))
+    return Tiered(setting)
 
 
 PROTECTIONS: Final[dict[str, Callable[[Setting], Protection]]] = {

@@ -98,7 +98,8 @@ class Arrivals:
         send: takes each request when it arrives.
         service: draws a service time (ns).
         timeout_ns: from arrival to deadline.
-        shares: of the tiers, from tier 0 on; they need not sum to 1.
+        shares: of the tiers, from tier 0 on; they need not sum to 1. Tiers are dealt from shuffled decks of
+            1000, so the shares are exact over a run, and random from one moment to the next.
         flow: draws whose request it is; all are of flow "" when left out.
         name: of its streams; two streams of arrivals in one simulation need two names.
         until_ns: no arrivals from this moment on.
@@ -122,8 +123,12 @@ class Arrivals:
         self._send = send
         self._service = service
         self._timeout_ns = timeout_ns
-        self._tiers = range(len(shares))
-        self._shares = list(shares)
+        self._tiers = [
+            tier
+            for tier, share in enumerate(shares)
+            for _ in range(round(share * _DECK / sum(shares)))
+        ]
+        self._deck: list[int] = []
         self._flow = flow
         self._moments = simulation.stream(f"{name}/moments")
         self._makeup = simulation.stream(f"{name}/makeup")
@@ -153,16 +158,23 @@ class Arrivals:
             now,
             now + self._timeout_ns,
             self._service(rng),
-            rng.choices(self._tiers, self._shares)[0],
+            self._tier(rng),
             "" if self._flow is None else self._flow(rng),
         )
         self.count += 1
         self._plan()
         self._send(request)
 
+    def _tier(self, rng: Random) -> int:
+        if not self._deck:
+            self._deck = self._tiers.copy()
+            rng.shuffle(self._deck)
+        return self._deck.pop()
+
 
 _PAUSE_NS = NS_PER_SECOND // 100
 _LOOK_NS = NS_PER_SECOND // 10
+_DECK = 1000
 
 
 @final

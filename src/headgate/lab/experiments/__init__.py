@@ -17,22 +17,29 @@ __all__ = ["all_experiments", "experiment"]
 
 def all_experiments() -> list[Experiment]:
     """By number."""
-    names = [
-        module.name
-        for module in pkgutil.iter_modules([str(Path(__file__).parent)])
-        if module.name.startswith("exp")
-    ]
-    found = [import_module(f"{__name__}.{name}").EXPERIMENT for name in sorted(names)]
-    return sorted(found, key=lambda one: one.number)
+    return [_load(name) for _, name in sorted(_modules().items())]
 
 
 def experiment(number: int) -> Experiment:
-    """The one of this number.
+    """The one of this number; only its module is imported.
 
     Raises:
         NotFound: there is none.
     """
-    for one in all_experiments():
-        if one.number == number:
-            return one
-    raise NotFound(f"there is no experiment {number}; headgate lab list names them", number=number)
+    name = _modules().get(number)
+    if name is None:
+        raise NotFound(
+            f"there is no experiment {number}; headgate lab list names them", number=number
+        )
+    return _load(name)
+
+
+def _modules() -> dict[int, str]:
+    """The modules' names by number."""
+    found = pkgutil.iter_modules([str(Path(__file__).parent)])
+    return {int(one.name[3:5]): one.name for one in found if one.name.startswith("exp")}
+
+
+def _load(name: str) -> Experiment:
+    found: Experiment = import_module(f"{__name__}.{name}").EXPERIMENT
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from headgate.lab.workload import Request
 
@@ -56,14 +56,14 @@ def pack_request(request: Request) -> bytes:
     )
 
 
-def request_of(fields: tuple[int, int, int, int, int, int, bytes], now: int) -> Request:
+def request_of(fields: tuple[Any, ...], now: int) -> Request:
     """The request that arrived now."""
     number, service_us, budget_us, cost, tier, _, flow = fields
-    name = flow.rstrip(b"\0").decode("utf-8", "replace")
+    name = flow.rstrip(b"\0").decode(errors="replace")
     return Request(number, now, now + budget_us * 1000, service_us * 1000, tier, name, cost)
 
 
-def frames(buffer: bytearray, shape: Struct) -> Iterator[tuple[int, ...]]:
+def frames(buffer: bytearray, shape: Struct) -> Iterator[tuple[Any, ...]]:
     """Take the complete frames off the buffer's front."""
     whole = len(buffer) // shape.size * shape.size
     if whole:

@@ -119,7 +119,7 @@ class Remote:
         port: of the server on this machine.
         tally: counts offers, rejections and answers.
         answered: told of each answer to work: (request, status, pressure, now).
-        connections: over which requests take turns, as from a proxy's pool.
+        connections: over which requests take turns, each many at a time, as from a proxy.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Remote:
         port: int,
         tally: Tally,
         answered: Callable[[Request, Status, float, int], object] | None = None,
-        connections: int = 4,
+        connections: int = 1,
     ) -> None:
         self._time = time
         self._tally = tally

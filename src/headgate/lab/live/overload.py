@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveRuns", "Measured", "calibrate", "run_loads"]
 
-_SERVICE_NS: Final = 2 * NS_PER_MS
+_SERVICE_NS: Final = NS_PER_MS
 _TIMEOUT_NS: Final = NS_PER_SECOND // 2
 _SETTLING_NS: Final = 4 * NS_PER_SECOND
-_MEASURED_NS: Final = 5 * NS_PER_SECOND
+_MEASURED_NS: Final = 8 * NS_PER_SECOND
 _CALIBRATING_NS: Final = 3 * NS_PER_SECOND
 _OUTSTANDING: Final = 16
 _USERS: Final = 10_000
+_TRIES: Final = 3
+_UNDISTURBED: Final = 0.98
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,14 @@ class Measured:
         tally: what became of the requests.
         usage: of the server, over the whole run.
         done: requests answered over the whole run.
+        core_share: how much of its core the server got; what is missing from 1 went to other programs, or
+            there was nothing to do.
     """
 
     tally: Tally
     usage: Usage
     done: int
+    core_share: float
 
 
 @dataclass
@@ -72,7 +77,8 @@ class LiveRuns:
             f"request; measured C = {self.capacity:,.0f}/s (closed loop, {_OUTSTANDING} outstanding)",
             "load": f"open loop (Poisson) over loopback, from {_USERS:,} users; a caller gives up after "
             f"{_TIMEOUT_NS / 1e6:g} ms; server and load {where}",
-            "measured": f"{_MEASURED_NS / 1e9:g} s, after {_SETTLING_NS / 1e9:g} s to settle",
+            "measured": f"{_MEASURED_NS / 1e9:g} s, after {_SETTLING_NS / 1e9:g} s to settle; again, up to "
+            f"{_TRIES} times, where others took more than {1 - _UNDISTURBED:.0%} of its core",
         }
 
     def rejection_cost(self, run: Measured) -> float:
@@ -99,18 +105,28 @@ def run_loads(
     steps = [(label, load) for load in loads for label in labels]
     for step, (label, load) in enumerate(steps):
         progress(step / len(steps), f"{load:g}x, {label}")
-        run = _run(label, load * found.capacity, shares)
-        found.runs.setdefault(label, []).append(run)
+        tries = [_run(label, load * found.capacity, shares)]
+        while _was_disturbed(tries[-1], load) and len(tries) < _TRIES:
+            tries.append(_run(label, load * found.capacity, shares))
+        found.runs.setdefault(label, []).append(max(tries, key=lambda run: run.core_share))
     return found
+
+
+def _was_disturbed(run: Measured, load: float) -> bool:
+    """Whether other programs took the server's core, when it had enough to do for all of it."""
+    return load > 1.0 and run.core_share < _UNDISTURBED
 
 
 def calibrate() -> LiveRuns:
     """What the server can do, and what a request costs beside its work."""
     time = LiveTime()
-    tally = Tally(NS_PER_SECOND, _CALIBRATING_NS)
+    tally = Tally(0, _CALIBRATING_NS)
+    done = 0
     with server_process(LIVE["unprotected"], core=cores()[1]) as server, pinned(cores()[0]):
 
         def again(request: Request, _status: Status, _pressure: float, now: int) -> None:
+            nonlocal done
+            done += 1
             if now < _CALIBRATING_NS:
                 remote.submit(_request(request.number + _OUTSTANDING, now))
 
@@ -120,9 +136,9 @@ def calibrate() -> LiveRuns:
                 remote.submit(_request(number, time.now))
             time.run(_CALIBRATING_NS + NS_PER_SECOND // 2)
             after = remote.usage()
-    done = len(tally.latencies_ns) * _CALIBRATING_NS / (_CALIBRATING_NS - NS_PER_SECOND)
     overhead = after.overhead - before.overhead
-    return LiveRuns(len(tally.latencies_ns) / tally.seconds, overhead / max(1.0, done))
+    # The best second: others who use the machine only ever take away.
+    return LiveRuns(max(tally.timeline_goodput()[1]), overhead / max(1, done))
 
 
 def _request(number: int, now: int) -> Request:
@@ -144,7 +160,7 @@ def _run(label: str, rate: float, shares: Sequence[float]) -> Measured:
         pinned(cores()[0]),
         Remote(time, server.port, tally, answered) as remote,
     ):
-        before = remote.usage()
+        before, before_ns = remote.usage(), time.real_now()
         Arrivals(
             time,
             rate,
@@ -156,10 +172,11 @@ def _run(label: str, rate: float, shares: Sequence[float]) -> Measured:
             until_ns=end_ns,
         )
         time.run(end_ns)
-        after = remote.usage()
+        after, after_ns = remote.usage(), time.real_now()
+    seconds = (after_ns - before_ns) / NS_PER_SECOND
     usage = Usage(
         after.processor - before.processor,
         after.burnt - before.burnt,
         after.rejections - before.rejections,
     )
-    return Measured(tally, usage, done)
+    return Measured(tally, usage, done, usage.processor / seconds)

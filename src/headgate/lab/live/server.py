@@ -100,12 +100,16 @@ class _Works:
         host.waiting = self._line.__len__
         asyncio.get_running_loop().call_later(_TICK, self._tick)
 
-    def arrive(self, request: Request) -> None:
+    def arrive(self, request: Request, connection: _Connection) -> None:
         """Decide on it."""
-        if not self._protection.admit(request, len(self._line), request.arrived):
-            self._host.answer(request, Status.REJECTED, self._protection.pressure(request.arrived))
+        now = request.arrived
+        if not self._protection.admit(request, len(self._line), now):
+            # The short way: a rejection should cost next to nothing.
+            self._host.rejections += 1
+            connection.answer(request.number, Status.REJECTED, self._protection.pressure(now))
             return
-        self._line.push(request, request.arrived)
+        self._host.took(request, connection)
+        self._line.push(request, now)
         if not self._working:
             self._working = True
             asyncio.get_running_loop().call_soon(self._work)
@@ -137,8 +141,9 @@ class _Tasks:
         self._tasks: set[asyncio.Task[None]] = set()
         host.waiting = self._tasks.__len__
 
-    def arrive(self, request: Request) -> None:
+    def arrive(self, request: Request, connection: _Connection) -> None:
         """Begin on it."""
+        self._host.took(request, connection)
         task = asyncio.get_running_loop().create_task(self._serve(request))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -158,11 +163,12 @@ class _Tasks:
 class _Connection(asyncio.Protocol):
     """Frames in, frames out; the answers of one reading leave together."""
 
-    def __init__(self, host: Host, arrive: Callable[[Request], None]) -> None:
+    def __init__(self, host: Host, arrive: Callable[[Request, _Connection], None]) -> None:
         self._host = host
         self._arrive = arrive
         self._buffer = bytearray()
         self._answers: list[bytes] = []
+        self._reading = False
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -170,21 +176,21 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
+        self._reading = True
         now = self._host.clock.now_ns()
         for fields in frames(self._buffer, ASK):
             if fields[5] == Ask.WORK:
-                request = request_of(fields, now)  # type: ignore[arg-type] # the struct makes them so
-                self._host.took(request, self)
-                self._arrive(request)
+                self._arrive(request_of(fields, now), self)
             else:
                 self._tell(fields[0], Ask(fields[5]), fields[1])
+        self._reading = False
         self._flush()
 
     def answer(self, number: int, status: Status, pressure: float, value: int = 0) -> None:
         """Send an answer, at the latest when the loop comes round."""
-        if not self._answers:
+        if not self._answers and not self._reading:
             asyncio.get_running_loop().call_soon(self._flush)
-        permille = min(65_535, max(0, int(pressure * 1000)))
+        permille = min(65_535, int(pressure * 1000)) if pressure > 0.0 else 0
         self._answers.append(ANSWER.pack(number, status, permille, value))
 
     def _flush(self) -> None:
