@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         RateLimited,
         StoreUnavailable,
     )
+    from headgate.gates.adaptive_limiter import AdaptiveLimiter
     from headgate.gates.async_limiter import AsyncLimiter
     from headgate.gates.decorator import limit
     from headgate.gates.features import Features
@@ -34,11 +35,13 @@ if TYPE_CHECKING:
     from headgate.gates.load_report import LoadReport
     from headgate.gates.load_shedder import LoadShedder
     from headgate.gates.peer import CircuitState, PeerLimiter
+    from headgate.gates.permits import Permit
     from headgate.rate import Rate
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptiveLimiter",
     "AsyncLimiter",
     "CircuitOpen",
     "CircuitState",
@@ -59,6 +62,7 @@ __all__ = [
     "LoadShedder",
     "Overloaded",
     "PeerLimiter",
+    "Permit",
     "Rate",
     "RateLimited",
     "Reservation",
@@ -68,6 +72,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AdaptiveLimiter": "headgate.gates.adaptive_limiter",
     "AsyncLimiter": "headgate.gates.async_limiter",
     "CircuitOpen": "headgate.errors",
     "CircuitState": "headgate.gates.peer",
@@ -88,6 +93,7 @@ _HOMES = {
     "LoadShedder": "headgate.gates.load_shedder",
     "Overloaded": "headgate.errors",
     "PeerLimiter": "headgate.gates.peer",
+    "Permit": "headgate.gates.permits",
     "Rate": "headgate.rate",
     "RateLimited": "headgate.errors",
     "Reservation": "headgate.gates.limiter",

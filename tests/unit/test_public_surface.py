@@ -11,6 +11,7 @@ import pytest
 import headgate
 
 PUBLIC = {
+    "AdaptiveLimiter",
     "AsyncLimiter",
     "CircuitOpen",
     "CircuitState",
@@ -31,6 +32,7 @@ PUBLIC = {
     "LoadShedder",
     "Overloaded",
     "PeerLimiter",
+    "Permit",
     "Rate",
     "RateLimited",
     "Reservation",
