@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Overload"]
 
 _USERS: Final = 10_000
-_SETTLING: Final = 5.0
+_SETTLING: Final = 4.0
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Overload:
         load: arrivals, as a multiple of the capacity.
         shares: of the tiers among them.
         rejection_share: what a rejection costs, as a share of a service.
-        seconds: that are measured, after 5 in which everything settles.
+        seconds: that are measured, after 4 in which everything settles.
         seats: that work.
         service_ns: the mean service time; it is exponentially distributed.
         timeout_ns: after which a caller has given up.

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 from headgate.lab.panels import is_bare, is_bound, is_ours, panels_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from headgate.lab.panels import Panel
-    from headgate.lab.report import Report, Series
+    from headgate.lab.report import Report
 
 __all__ = ["save_plot"]
 
@@ -21,6 +22,7 @@ _OTHERS: Final = ("#e08a1e", "#2a9d6f", "#8e5bb5", "#4fb3bf", "#a0785a", "#d36ba
 # Several lines of ours in one panel (by tier, by node): shades of one hue, strong to light.
 _OUR_SHADES: Final = ("#1f5fbf", "#4f8fdf", "#86b6f0", "#12305f", "#b4d2f7")
 _FEW_POINTS: Final = 25
+_COLOURS: Final = 64
 
 
 def save_plot(report: Report, path: Path) -> bool:
@@ -32,28 +34,38 @@ def save_plot(report: Report, path: Path) -> bool:
     if not panels:
         return False
     figure = Figure(figsize=(8.6, 1.1 + 2.15 * len(panels)), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    styles = _styles(panels)
+    explained: set[str] = set()
     for axis, panel in zip(axes, panels, strict=True):
-        _draw(axis, panel, report)
-    axes[-1].set_xlabel(report.x_label)
-    figure.suptitle(
-        f"{report.number}. {report.title} ({report.mode})",
-        fontsize=11,
-        fontweight="bold",
-        x=0.01,
-        ha="left",
-    )
-    # No date and no version inside: the same figures give the same file.
-    figure.savefig(path, metadata={"Software": None})
+        _draw(axis, panel, report, styles)
+        labels = {line.label for line in panel.lines}
+        if not labels <= explained:
+            _explain(axis)
+            explained |= labels
+    axes[-1].set_xlabel(report.x_label, fontsize=9)
+    title = f"{report.number}. {report.title} ({report.mode})"
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    canvas.draw()
+    _write(canvas.buffer_rgba(), path)
     return True
 
 
-def _draw(axis: Any, panel: Panel, report: Report) -> None:
-    for line, style in zip(panel.lines, _styles(panel), strict=True):
+def _write(pixels: Any, path: Path) -> None:
+    """As a PNG of few colours, a quarter of the size; with no date inside, so equal figures make equal files."""
+    from PIL import Image
+
+    height, width, _ = pixels.shape
+    picture = Image.frombuffer("RGBA", (width, height), pixels, "raw", "RGBA", 0, 1)
+    picture.convert("RGB").quantize(_COLOURS).save(path, optimize=True)
+
+
+def _draw(axis: Any, panel: Panel, report: Report, styles: dict[str, dict[str, Any]]) -> None:
+    for line in panel.lines:
         few = len(line.x) <= _FEW_POINTS
         marker = {"marker": "o", "markersize": 3.5} if few and not is_bound(line.label) else {}
-        axis.plot(line.x, line.y, label=line.label, **style, **marker)
+        axis.plot(line.x, line.y, label=line.label, **styles[line.label], **marker)
     axis.set_title(panel.heading, fontsize=9, loc="left", pad=4)
     axis.grid(visible=True, color="#e4e4e4", linewidth=0.7)
     axis.set_axisbelow(True)
@@ -61,19 +73,17 @@ def _draw(axis: Any, panel: Panel, report: Report) -> None:
     axis.tick_params(labelsize=8)
     if panel.log_y:
         axis.set_yscale("log")
-    else:
-        axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
+    elif all(value >= 0 for line in panel.lines for value in line.y):
+        axis.set_ylim(bottom=-0.02 * axis.get_ylim()[1])
     if report.log_x:
         _log_x(axis, sorted({x for line in panel.lines for x in line.x}))
+
+
+def _explain(axis: Any) -> None:
+    """The legend, ours first; a panel with the lines of the one above needs none."""
     handles, labels = axis.get_legend_handles_labels()
-    axis.legend(
-        handles[::-1],
-        labels[::-1],
-        fontsize=8,
-        frameon=False,
-        loc="center left",
-        bbox_to_anchor=(1.0, 0.5),
-    )
+    place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+    axis.legend(handles[::-1], labels[::-1], fontsize=8, frameon=False, **place)
 
 
 def _log_x(axis: Any, values: list[float]) -> None:
@@ -84,16 +94,18 @@ def _log_x(axis: Any, values: list[float]) -> None:
     axis.set_xticks(values, [f"{value:g}" for value in values])
 
 
-def _styles(panel: Panel) -> list[dict[str, Any]]:
+def _styles(panels: list[Panel]) -> dict[str, dict[str, Any]]:
+    """A style for each label, the same in all panels."""
     others, shades = iter(_OTHERS * 4), iter(_OUR_SHADES * 4)
-    return [_style(line, others, shades) for line in panel.lines]
+    labels = dict.fromkeys(line.label for panel in panels for line in panel.lines)
+    return {label: _style(label, others, shades) for label in labels}
 
 
-def _style(line: Series, others: Any, shades: Any) -> dict[str, Any]:
-    if is_ours(line.label):
+def _style(label: str, others: Iterator[str], shades: Iterator[str]) -> dict[str, Any]:
+    if is_ours(label):
         return {**_OURS, "color": next(shades)}
-    if is_bare(line.label):
+    if is_bare(label):
         return dict(_BARE)
-    if is_bound(line.label):
+    if is_bound(label):
         return dict(_BOUND)
     return {"color": next(others), "linewidth": 1.4, "zorder": 4}

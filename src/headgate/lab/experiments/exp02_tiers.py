@@ -21,14 +21,14 @@ __all__ = ["EXPERIMENT", "virtual"]
 _TITLE: Final = "Tiers 20/30/50 at two to ten times the capacity"
 _SHARES: Final = (0.2, 0.3, 0.5)
 _NAMES: Final = ("critical", "high", "normal")
-_LOADS: Final = (2.0, 3.0, 5.0, 7.0, 10.0)
+_LOADS: Final = (2.0, 3.0, 5.0, 10.0)
 _LIVE_LOADS: Final = (2.0, 5.0, 10.0)
 # Without protection nothing is done in time at any of these (experiment 1).
 _COMPARED: Final = [label for label in PROTECTIONS if label != "unprotected"]
 
 
 def virtual(
-    seed: int, progress: Progress, loads: Sequence[float] = _LOADS, seconds: float = 20.0
+    seed: int, progress: Progress, loads: Sequence[float] = _LOADS, seconds: float = 12.0
 ) -> Report:
     """All protections at all loads."""
     outcomes: dict[str, list[Tally]] = {}
