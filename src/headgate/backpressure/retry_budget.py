@@ -62,16 +62,18 @@ class RetryTokens:
 def retry_wait(backoff_ns: int, retry_after_ns: int, now: int, deadline: int | None) -> int:
     """Nanoseconds to wait before the next attempt; `NO_RETRY` when it could not begin in time.
 
+    The upstream's wait comes first, and ours after it: those who were sent away together are then spread.
+
     Args:
         backoff_ns: our own wait.
-        retry_after_ns: the upstream's; the longer of both counts.
+        retry_after_ns: the upstream's; 0 when it asked for none.
         now: the moment.
         deadline: when the call must be over; None for never.
 
     >>> retry_wait(100, 0, 1_000, 1_200), retry_wait(100, 300, 1_000, 1_200)
     (100, -1)
     """
-    wait = max(backoff_ns, retry_after_ns)
+    wait = backoff_ns + retry_after_ns
     if deadline is not None and now + wait >= deadline:
         return NO_RETRY
     return wait

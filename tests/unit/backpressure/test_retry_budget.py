@@ -46,9 +46,9 @@ def test_retries_never_exceed_ten_and_a_tenth_of_the_successes(steps):
     assert tokens.left == pytest.approx(10 + successes / 10 - taken)
 
 
-def test_the_longer_of_both_waits_counts_and_none_ends_past_the_deadline():
-    assert retry_wait(100, 50, 0, None) == 100
-    assert retry_wait(100, 500, 0, None) == 500
+def test_our_wait_comes_after_the_upstreams_and_none_ends_past_the_deadline():
+    assert retry_wait(100, 0, 0, None) == 100
+    assert retry_wait(100, 500, 0, None) == 600
     assert retry_wait(100, 0, 0, 101) == 100
     assert retry_wait(100, 0, 0, 100) == NO_RETRY
     assert retry_wait(0, 0, 10, 5) == NO_RETRY
