@@ -97,7 +97,7 @@ def test_a_check_that_passes_says_all_there_is_to_say(door: Door) -> None:
         "retry_after": 0.0, "reset_after": 0.4, "delay": 0.0,
     }  # fmt: skip
     assert [name for name, _ in answer.fields] == [
-        "date", "server", "content-type", "content-length", "ratelimit-policy", "ratelimit",
+        "date", "server", "x-pressure", "content-type", "content-length", "ratelimit-policy", "ratelimit",
         "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset",
     ]  # fmt: skip
     assert answer["content-type"] == "application/json"

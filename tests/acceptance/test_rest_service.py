@@ -72,12 +72,18 @@ def test_the_counters_of_the_service(service: Service) -> None:
     assert {"policy": "n", "key": "n", "denied": 2} in document["top_denied"]
 
 
+def kept(service: Service) -> dict[str, Any]:
+    document: dict[str, Any] = service.get("/api/v1/backpressure").json
+    del document["in_force"]
+    return document
+
+
 def test_backpressure_is_read_back_and_replaced(service: Service) -> None:
     service.post("/api/v1/backpressure", BACKPRESSURE)
     first = service.get("/api/v1/backpressure")
-    assert first.json == BACKPRESSURE
+    assert kept(service) == BACKPRESSURE
     assert service.post("/api/v1/backpressure", {"load_threshold": 0.5})["etag"] != first["etag"]
-    assert service.get("/api/v1/backpressure").json == {"load_threshold": 0.5}
+    assert kept(service) == {"load_threshold": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -87,6 +93,8 @@ def test_backpressure_is_read_back_and_replaced(service: Service) -> None:
         ({"load_threshold": 1.1}, "load_threshold"),
         ({"load_threshold": "high"}, "load_threshold"),
         ({"circuit_breaker": {"timeout": "soon"}}, "circuit_breaker.timeout"),
+        ({"circuit_breaker": {"timeout": "99ms"}}, "circuit_breaker.timeout"),
+        ({"circuit_breaker": {"timeout": "61m"}}, "circuit_breaker.timeout"),
         ({"circuit_breaker": {"failure_threshold": 0}}, "circuit_breaker.failure_threshold"),
         ({"circuit_breaker": {"x": 0}}, "circuit_breaker"),
         ({"load_shedding": {"shedding_rate": 2}}, "load_shedding.shedding_rate"),
@@ -107,7 +115,7 @@ def test_bad_backpressure_is_refused(
     service.post("/api/v1/backpressure", BACKPRESSURE)
     answer = service.post("/api/v1/backpressure", document)
     assert (answer.status, answer.json.get("field")) == (422, field), answer.body
-    assert service.get("/api/v1/backpressure").json == BACKPRESSURE
+    assert kept(service) == BACKPRESSURE
 
 
 def test_health(service: Service) -> None:

@@ -186,6 +186,10 @@ class LoadShedder:
             return self._tiered.rejection_ratio == 0.0
         return max(self._parts) == 0.0
 
+    def parts(self) -> list[float]:
+        """For each tier, the part of its arrivals that is being shed; not known under ``tiered``."""
+        return list(self._parts)
+
     def stats(self) -> ShedderStats:
         """What arrived and what was shed so far, and how things stand."""
         tiered = self._tiered

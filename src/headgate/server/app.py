@@ -20,9 +20,11 @@ from headgate.errors import (
     MalformedRequest,
     MethodNotAllowed,
     NotFound,
+    Overloaded,
 )
 from headgate.server import schemas
-from headgate.server.bodies import BytesResponse, problem_response
+from headgate.server.bodies import BytesResponse, problem_response, tail_response
+from headgate.server.routes_backpressure import backpressure_router
 from headgate.server.routes_checks import checks_router
 from headgate.server.routes_operations import operations_router
 from headgate.server.routes_policies import policies_router
@@ -54,12 +56,13 @@ def create_app(context: Context) -> ASGIApp:
         checks_router(context),
         policies_router(context),
         records_router(context),
+        backpressure_router(context),
         operations_router(context, app),
     ]
     for router in routers:
         app.include_router(router)
     routes = [route for router in routers for route in router.routes]
-    _add_handlers(app, [route for route in routes if isinstance(route, APIRoute)])
+    _add_handlers(app, context, [route for route in routes if isinstance(route, APIRoute)])
     _describe(app, context)
     return _Counted(app, context.answered)
 
@@ -68,9 +71,12 @@ def _name_of(route: APIRoute) -> str:
     return route.name
 
 
-def _add_handlers(app: FastAPI, routes: Sequence[APIRoute]) -> None:
+def _add_handlers(app: FastAPI, context: Context, routes: Sequence[APIRoute]) -> None:
     async def failed(_request: Request, error: Exception) -> Response:
         assert isinstance(error, HeadgateError)  # noqa: S101 - for the type checker
+        if type(error) is Overloaded:
+            # In the words of the lane.
+            return tail_response(503, context.renderer.overloaded(error.decision))
         return problem_response(error)
 
     async def not_valid(_request: Request, error: Exception) -> Response:

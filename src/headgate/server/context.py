@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Protocol
 from headgate.server.render import Renderer
 
 if TYPE_CHECKING:
-    from headgate.engine.ports import Store
+    from headgate.gates.features import Features
     from headgate.server.auth import Gatekeeper
+    from headgate.server.backpressure_desk import BackpressureDesk
     from headgate.server.connections import Connections
+    from headgate.server.guarded_store import GuardedStore
     from headgate.server.lane import CheckLane
     from headgate.server.policies import PolicyDesk
+    from headgate.server.pressure import Pressure
     from headgate.server.resp_door import RespDoor
     from headgate.server.service import CheckService
     from headgate.settings import Settings
@@ -33,19 +36,26 @@ class Context:
     """One running service.
 
     Attributes:
+        store: what is remembered, behind a breaker.
+        backpressure: changes how the service copes with pressure.
+        pressure: how much of it there is.
+        features: what is left out under pressure; set before anybody is served.
         resp: what the connections of the RESP door share.
         answered: (route, method, status) -> how many requests the routes answered.
         draining: the service is about to stop.
     """
 
     settings: Settings
-    store: Store
+    store: GuardedStore
     service: CheckService
     gatekeeper: Gatekeeper
     policies: PolicyDesk
+    backpressure: BackpressureDesk
+    pressure: Pressure
     top_denied: TopDenied
     version: str
     renderer: Renderer = field(default_factory=Renderer)
+    features: Features = field(init=False)
     lane: CheckLane | None = None
     connections: Connections | None = None
     resp: RespDoor | None = None

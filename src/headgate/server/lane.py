@@ -2,13 +2,15 @@
 
 A connection hands over the bytes it received. While they begin with whole requests for ``check`` in the
 form that nearly every client sends, the lane answers; the rest is left to the ordinary route, and so is
-whatever is wrong with a request. So the lane only ever says yes or no, in the words of
+whatever is wrong with a request. So the lane only ever says yes, no or too much, in the words of
 `headgate.server.render`, and nobody can tell from an answer which of the two gave it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
+
+from headgate.errors import Overloaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +27,7 @@ _REQUEST_LINE: Final = b"POST /api/v1/check HTTP/1.1\r\n"
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _YES: Final = b"HTTP/1.1 200 OK\r\n"
 _NO: Final = b"HTTP/1.1 429 Too Many Requests\r\n"
+_TOO_MUCH: Final = b"HTTP/1.1 503 Service Unavailable\r\n"
 
 
 @final
@@ -44,6 +47,7 @@ class CheckLane:
         wants_more: whether the rest is the beginning of a request that the lane could answer.
         admitted: checks answered yes.
         denied: checks answered no.
+        shed: checks not decided, because there are too many.
     """
 
     def __init__(
@@ -62,10 +66,12 @@ class CheckLane:
         self._default_fields: Sequence[tuple[bytes, bytes]] = ()
         self._yes = _YES
         self._no = _NO
+        self._too_much = _TOO_MUCH
         self.taken = 0
         self.wants_more = False
         self.admitted = 0
         self.denied = 0
+        self.shed = 0
 
     def answer(self, data: bytes, default_fields: Sequence[tuple[bytes, bytes]]) -> bytes:
         """Answer the checks that the bytes begin with.
@@ -109,7 +115,13 @@ class CheckLane:
         """Decide one check; False, with nothing spent, when it is not a valid one."""
         try:
             request = self._decode(body)
-            decision = self._service.check(request.key, request.tokens, request.metadata, len(body))
+            decision = self._service.check(
+                request.key, request.tokens, request.metadata, len(body), request.priority
+            )
+        except Overloaded as error:
+            self.shed += 1
+            answers.append(self._too_much + self._renderer.overloaded(error.decision))
+            return True
         except Exception:  # noqa: BLE001 - whatever it is, the ordinary route has the words for it
             return False
         tail = self._renderer.check(decision)
@@ -125,4 +137,5 @@ class CheckLane:
         lines = b"".join([name + b": " + value + b"\r\n" for name, value in default_fields])
         self._yes = _YES + lines
         self._no = _NO + lines
+        self._too_much = _TOO_MUCH + lines
         self._default_fields = default_fields

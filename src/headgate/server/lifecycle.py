@@ -12,20 +12,26 @@ import contextlib
 import gc
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from headgate.clock import SystemClock
+from headgate.errors import ConfigurationError, StoreUnavailable
 from headgate.server.auth import REFRESH_SECONDS, Gatekeeper
+from headgate.server.backpressure_desk import BackpressureDesk
 from headgate.server.binding import bind, cannot_listen, listen, raise_file_limit
 from headgate.server.connections import Connections
 from headgate.server.context import Context
+from headgate.server.features import own_features
+from headgate.server.guarded_store import GuardedStore
 from headgate.server.heads import HeadBook
 from headgate.server.lane import CheckLane
 from headgate.server.listener import HttpServer, http_config
+from headgate.server.overload import Overload
 from headgate.server.policies import PolicyDesk
+from headgate.server.pressure import Pressure, own_monitor
 from headgate.server.resp import build_resp
 from headgate.server.service import CheckService
 from headgate.server.wire import decode_check
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
 
     from headgate.clock import Clock
     from headgate.engine.ports import Store
+    from headgate.gates.load_monitor import LoadMonitor
     from headgate.settings import Settings
 
 __all__ = ["Running", "run", "serve"]
@@ -80,16 +87,20 @@ async def serve(
     Args:
         settings: the configuration.
         started: is called once connections are accepted.
-        clock: for tests; the system's when left out.
+        clock: for tests; the system's when left out. With one of a test's own the service does not
+            watch its load: the test says what the pressure is.
 
     Raises:
         ConfigurationError: the service cannot start as it is configured.
     """
+    monitor = own_monitor() if clock is None else None
     clock = clock or SystemClock()
     listener = bind(settings.host, settings.port)
     try:
         with open_configured_store(settings, clock) as store:
-            await _Service(settings, store, clock).serve(listener, started)
+            service = _Service(settings, store, clock)
+            async with service.watched_by(monitor):
+                await service.serve(listener, started)
     finally:
         listener.close()
 
@@ -99,15 +110,19 @@ class _Service:
 
     def __init__(self, settings: Settings, store: Store, clock: Clock) -> None:
         self._settings = settings
+        store = GuardedStore(store, clock)
         wired = wire(settings, store, clock)
+        overload = Overload(clock)
         gatekeeper = Gatekeeper(store.tokens, clock)
         gatekeeper.open(is_loopback=settings.is_loopback)
         self._context = context = Context(
             settings=settings,
             store=store,
-            service=CheckService(wired.engine, settings.max_key_bytes),
+            service=CheckService(wired.engine, settings.max_key_bytes, overload),
             gatekeeper=gatekeeper,
             policies=PolicyDesk(wired.engine, store.policies),
+            backpressure=BackpressureDesk(store, overload),
+            pressure=Pressure(overload, clock),
             top_denied=wired.top_keys,
             version=_version(),
         )
@@ -117,20 +132,36 @@ class _Service:
                 context.service, context.renderer, decode_check, heads.known, heads.read
             )
         context.connections = self._connections = Connections(settings, context.lane)
-        self._resp = build_resp(context, wired.top_keys if settings.top_keys else None)
+        observer = wired.top_keys if settings.top_keys else None
+        self._resp = build_resp(context, observer)
+        throttles = self._resp.door.throttles
+        context.features = own_features(overload, context.service, throttles, observer)
+        context.pressure.followers.append(context.features.update)
         self._stopping_resp: asyncio.Future[None] | None = None
         self._clock = clock
 
+    @contextlib.asynccontextmanager
+    async def watched_by(self, monitor: LoadMonitor | None) -> AsyncIterator[None]:
+        """Go by what the monitor says, for as long as the block lasts."""
+        if monitor is None:
+            yield
+            return
+        monitor.subscribe(self._context.pressure.observe)
+        async with monitor:
+            yield
+
     async def serve(self, listener: socket.socket, started: Callable[[Running], None]) -> None:
         self._restore()
+        self._begin_backpressure()
         settings = self._settings
         raise_file_limit(settings.max_connections + _SPARE_FILES)
         config = http_config(settings, self._context, self._connections)
-        server = HttpServer(config, self._connections, self._begin_drain)
+        context = self._context
+        server = HttpServer(config, self._connections, context.pressure, self._begin_drain)
         resp_port = await self._start_resp(server)
         loop = asyncio.get_running_loop()
         self._connections.start(loop)
-        refreshing = loop.create_task(self._refresh_tokens())
+        refreshing = loop.create_task(self._refresh())
         running = Running(listener.getsockname()[1], resp_port, server.stop, self._context)
         try:
             listen(listener)
@@ -155,13 +186,25 @@ class _Service:
         self._stopping_resp = stopping
         return stopping
 
-    async def _refresh_tokens(self) -> None:
+    async def _refresh(self) -> None:
         """Until cancelled. By the loop's time: the clock may be one that a test moves."""
         never = asyncio.Event()
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(never.wait(), REFRESH_SECONDS)
             await self._context.gatekeeper.refresh()
+            await self._context.backpressure.refresh()
+
+    def _begin_backpressure(self) -> None:
+        """Go by the settings that were kept.
+
+        Raises:
+            ConfigurationError: the store does not answer.
+        """
+        try:
+            self._context.backpressure.start()
+        except StoreUnavailable as error:
+            raise ConfigurationError(error.message, **error.context) from error
 
     def _restore(self) -> None:
         """Take over the counters of the last graceful stop; what cannot be used is left alone."""

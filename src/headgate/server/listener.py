@@ -16,6 +16,7 @@ from uvicorn import Config, Server
 
 from headgate.errors import ConfigurationError
 from headgate.server.connections import Connections
+from headgate.server.pressure import FIELD, Pressure
 from headgate.server.protocol import HttpConnection
 
 if TYPE_CHECKING:
@@ -72,13 +73,20 @@ class HttpServer(Server):
     Args:
         config: of uvicorn.
         connections: all connections.
+        pressure: goes with every answer.
         on_drain: is called when the service begins to stop.
     """
 
     def __init__(
-        self, config: Config, connections: Connections, on_drain: Callable[[], object]
+        self,
+        config: Config,
+        connections: Connections,
+        pressure: Pressure,
+        on_drain: Callable[[], object],
     ) -> None:
         super().__init__(config)
+        self._pressure = pressure
+        self._fields: list[tuple[bytes, bytes]] = []
         self._connections = connections
         self._on_drain = on_drain
         self._on_start: Callable[[], None] = _nothing
@@ -103,6 +111,16 @@ class HttpServer(Server):
         await super().startup(sockets)
         await self.on_tick(0)  # the date header is there before the first request
         self._on_start()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: the header fields that every answer begins with, the lane's too."""
+        ending = await super().on_tick(counter)
+        state, field = self.server_state, self._pressure.field
+        # uvicorn writes the list anew every second, for the date.
+        if state.default_headers is not self._fields or state.default_headers[-1][1] is not field:
+            others = [one for one in state.default_headers if one[0] != FIELD]
+            self._fields = state.default_headers = [*others, (FIELD, field)]
+        return ending
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._on_drain()

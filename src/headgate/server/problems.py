@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Final
 
 import msgspec
 
-from headgate.errors import HeadgateError
+from headgate.errors import HeadgateError, RateLimited
+from headgate.headers import whole_seconds
 
 __all__ = ["PROBLEM_JSON", "problem_body", "problem_fields", "problem_members"]
 
@@ -43,8 +45,16 @@ def problem_fields(error: HeadgateError) -> list[tuple[bytes, bytes]]:
     elif error.status == 403:
         fields.append((b"www-authenticate", _CHALLENGE + b', error="insufficient_scope"'))
     elif error.status == 503:
-        fields.append((b"retry-after", b"1"))
+        fields.append((b"retry-after", b"%d" % _retry_seconds(error)))
     return fields
+
+
+def _retry_seconds(error: HeadgateError) -> int:
+    """When to come back: as the refusal says, or soon."""
+    if isinstance(error, RateLimited) and not error.decision.never_fits:
+        return max(1, whole_seconds(error.decision.retry_after_ns))
+    wait = error.context.get("retry_after", 0.0)
+    return max(1, ceil(wait)) if isinstance(wait, float) else 1
 
 
 def _printable(text: str) -> str:

@@ -17,6 +17,9 @@ from prometheus_client.core import (
     Metric,
 )
 
+from headgate.backpressure.breaker_rule import CircuitState
+from headgate.priority import PRIORITIES
+
 if TYPE_CHECKING:
     from headgate.engine.stats import EngineStats, PolicyStats
     from headgate.server.context import Context
@@ -54,6 +57,7 @@ class _Collector:
         yield from _of_table(stats)
         yield from _of_http(context)
         yield from _of_resp(context)
+        yield from _of_backpressure(context)
         yield _of_denied_keys(context)
 
 
@@ -108,7 +112,8 @@ def _of_http(context: Context) -> Iterator[Metric]:
     )
     answered = dict(context.answered)
     if context.lane is not None:
-        for status, count in ((200, context.lane.admitted), (429, context.lane.denied)):
+        lane = context.lane
+        for status, count in ((200, lane.admitted), (429, lane.denied), (503, lane.shed)):
             identity = (_CHECK_ROUTE, "POST", status)
             answered[identity] = answered.get(identity, 0) + count
     for (route, method, status), count in sorted(answered.items()):
@@ -152,6 +157,40 @@ def _of_resp(context: Context) -> Iterator[Metric]:
         ("timeouts", "Connections closed for what did not come, or was not read.", door.timed_out),
     ):
         yield CounterMetricFamily(f"headgate_resp_{name}", text, value)
+
+
+def _of_backpressure(context: Context) -> Iterator[Metric]:
+    overload = context.service.overload
+    yield GaugeMetricFamily(
+        "headgate_pressure", "How hard pressed the service is; 1 is the limit.", overload.pressure
+    )
+    shed = CounterMetricFamily(
+        "headgate_shed", "Requests refused under pressure, undecided.", labels=["priority"]
+    )
+    part = GaugeMetricFamily(
+        "headgate_shedding", "The part of the requests that is refused now.", labels=["priority"]
+    )
+    parts = overload.parts()
+    for tier, priority in enumerate(PRIORITIES):
+        shed.add_metric([priority], overload.shed[tier])
+        part.add_metric([priority], round(parts[tier], 4))
+    yield shed
+    yield part
+    breaker = GaugeMetricFamily(
+        "headgate_breaker_state",
+        "1 for the state that a breaker is in.",
+        labels=["breaker", "state"],
+    )
+    now = context.store.breaker.state
+    for state in CircuitState:
+        breaker.add_metric(["store", state.value], float(state is now))
+    yield breaker
+    features = GaugeMetricFamily(
+        "headgate_feature_on", "Whether a feature is on.", labels=["feature"]
+    )
+    for feature in context.features.states():
+        features.add_metric([feature.name], float(feature.on))
+    yield features
 
 
 def _of_denied_keys(context: Context) -> Metric:

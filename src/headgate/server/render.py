@@ -35,6 +35,8 @@ _AFTER_REMAINING: Final = ',"retry_after":0.0,"reset_after":'
 _AFTER_RESET: Final = ',"delay":0.0}'
 _REST_OF_YES: Final = 53
 """The length of the two, and of a point with six digits."""
+_OVERLOADED: Final = '{"type":"urn:headgate:problem:overloaded","title":"Overloaded","status":503,'
+_SHED_CODE: Final = ',"code":"overloaded"'
 _NO_POLICY: Final = (
     '"type":"urn:headgate:problem:no_policy","title":"No policy applies","status":429,'
     '"detail":"no policy applies to this request, and such requests are denied; add a policy whose '
@@ -97,6 +99,20 @@ class Renderer:
             ).encode("ascii")
         return self._refusal(decision, words.no)
 
+    def overloaded(self, decision: Decision) -> bytes:
+        """The tail for a request that was shed, as problem details."""
+        seconds = _seconds(decision.retry_after_ns)
+        shown = f"{decision.retry_after_ns / 1e9:.3f}"
+        body = (
+            f'{_OVERLOADED}"detail":"shed by {decision.policy!r}: there is more work than can be done in '
+            f'time; retry after {shown} s","code":"overloaded","policy":"{decision.policy}",'
+            f'"retry_after":{seconds}}}'
+        )
+        return (
+            f"content-type: {_PROBLEM}\r\ncontent-length: {len(body)}\r\n"
+            f"retry-after: {_whole_seconds(decision.retry_after_ns)}\r\n\r\n{body}"
+        ).encode("ascii")
+
     def answer(self, decision: Decision, extra: str = "") -> bytes:
         """The tail for an answer that refuses nothing, such as a peek's; ``extra`` are more members."""
         body = "{" + self.members(decision) + extra + "}"
@@ -110,7 +126,10 @@ class Renderer:
 
     def results(self, decisions: Sequence[Decision]) -> bytes:
         """The body of a batch's answer."""
-        parts = ["{" + self.members(decision) + "}" for decision in decisions]
+        parts: list[str] = []
+        for decision in decisions:
+            shed = decision.policy.startswith("(") and not decision.allowed
+            parts.append("{" + self.members(decision) + (_SHED_CODE if shed else "") + "}")
         return ('{"results":[' + ",".join(parts) + "]}").encode("ascii")
 
     def members(self, decision: Decision) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from headgate.errors import InvalidInput, InvalidKey, MalformedRequest
+from headgate.priority import DEFAULT_TIER, tier_of
 from headgate.server.resp_door import AuthRequest
 from headgate.server.resp_replies import (
     NIL,
@@ -37,18 +38,24 @@ def _throttle(session: RespSession, args: list[bytes]) -> bytes:
     door = session.door
     key = _key(args[1], door.max_key_bytes)
     cost = 1 if len(args) == 5 or args[5] == _ONE else read_cost("quantity", args[5])
+    overload = door.service.overload
+    overload.asked += 1
+    if overload.sheds:
+        overload.require_room(DEFAULT_TIER)
     return door.throttles.answer(key, (args[2], args[3], args[4]), cost, door.now_ns())
 
 
 def _check(session: RespSession, args: list[bytes]) -> bytes:
-    metadata = _metadata(args, 3)
-    decision = session.door.service.check(_name(args[1]), _tokens(args[2]), metadata)
+    priority, start = _priority(args, 3)
+    metadata = _metadata(args, start)
+    decision = session.door.service.check(_name(args[1]), _tokens(args[2]), metadata, 0, priority)
     return decision_reply(decision, session.protocol)
 
 
 def _peek(session: RespSession, args: list[bytes]) -> bytes:
-    metadata = _metadata(args, 3)
-    decision = session.door.service.peek(_name(args[1]), _tokens(args[2]), metadata)
+    priority, start = _priority(args, 3)
+    metadata = _metadata(args, start)
+    decision = session.door.service.peek(_name(args[1]), _tokens(args[2]), metadata, priority)
     return decision_reply(decision, session.protocol)
 
 
@@ -59,9 +66,10 @@ def _refund(session: RespSession, args: list[bytes]) -> bytes:
 
 
 def _reserve(session: RespSession, args: list[bytes]) -> bytes:
-    metadata = _metadata(args, 4)
+    priority, start = _priority(args, 4)
+    metadata = _metadata(args, start)
     ttl = _ttl_seconds(args[3])
-    held = session.door.service.reserve(_name(args[1]), _tokens(args[2]), metadata, ttl)
+    held = session.door.service.reserve(_name(args[1]), _tokens(args[2]), metadata, ttl, priority)
     return decision_reply(held.decision, session.protocol, held.id)
 
 
@@ -260,6 +268,19 @@ def _tokens(raw: bytes) -> int:
     return 1 if raw == _ONE else read_cost("tokens", raw)
 
 
+def _priority(args: list[bytes], place: int) -> tuple[object, int]:
+    """The priority, if it is named here, and where the metadata begins.
+
+    Only in capitals and only first: a dimension may have this name too.
+    """
+    if len(args) <= place or args[place] != b"PRIORITY":
+        return None, place
+    if len(args) == place + 1:
+        raise InvalidInput("PRIORITY is followed by critical, high, normal, low, or 0 to 3")
+    text = _text(args[place + 1])
+    return tier_of(int(text) if text in {"0", "1", "2", "3"} else text), place + 2
+
+
 def _metadata(args: list[bytes], start: int) -> dict[str, str]:
     """The names and values from one argument on."""
     metadata: dict[str, str] = {}
@@ -285,7 +306,7 @@ _TABLE: Final = (
         keyed=True,
     ),
     Command(
-        "HEADGATE.CHECK key tokens [name value ...]",
+        "HEADGATE.CHECK key tokens [PRIORITY priority] [name value ...]",
         "Ask all policies that apply, and spend when all admit.",
         _check,
         scope="check",
@@ -293,7 +314,7 @@ _TABLE: Final = (
         keyed=True,
     ),
     Command(
-        "HEADGATE.PEEK key tokens [name value ...]",
+        "HEADGATE.PEEK key tokens [PRIORITY priority] [name value ...]",
         "Ask all policies that apply, and spend nothing.",
         _peek,
         scope="check",
@@ -309,7 +330,7 @@ _TABLE: Final = (
         keyed=True,
     ),
     Command(
-        "HEADGATE.RESERVE key tokens ttl_ms [name value ...]",
+        "HEADGATE.RESERVE key tokens ttl_ms [PRIORITY priority] [name value ...]",
         "Set tokens aside until they are committed, released, or the time is over.",
         _reserve,
         scope="check",

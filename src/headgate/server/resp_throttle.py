@@ -70,6 +70,10 @@ class ThrottleBook:
     def __len__(self) -> int:
         return len(self._limits)
 
+    def observe_denials(self, observer: DenialObserver | None) -> None:
+        """Tell this one of denials from now on; nobody when None."""
+        self._observer = observer
+
     @property
     def admitted(self) -> int:
         """Calls answered yes, peeks left out."""

@@ -40,19 +40,19 @@ def _add_questions(router: APIRouter, context: Context) -> None:
     service, renderer = context.service, context.renderer
     limit = context.settings.max_check_bytes
 
-    @router.post("/check", **schemas.asks(CheckRequest, refuses=True))
+    @router.post("/check", **schemas.asks(CheckRequest, refuses=True, sheds=True))
     async def check(request: Request) -> Response:
         """May this request pass? If it may, its cost is spent."""
         body = await read_json(request, limit)
         asked = decode(CheckRequest, body)
-        decision = service.check(asked.key, asked.tokens, asked.metadata, len(body))
+        decision = service.check(asked.key, asked.tokens, asked.metadata, len(body), asked.priority)
         return tail_response(200 if decision.allowed else 429, renderer.check(decision))
 
-    @router.post("/peek", **schemas.asks(CheckRequest))
+    @router.post("/peek", **schemas.asks(CheckRequest, sheds=True))
     async def peek(request: Request) -> Response:
         """What would check answer? Nothing is spent, and a no is not refused with 429."""
         asked = decode(CheckRequest, await read_json(request, limit))
-        decision = service.peek(asked.key, asked.tokens, asked.metadata)
+        decision = service.peek(asked.key, asked.tokens, asked.metadata, asked.priority)
         return tail_response(200, renderer.answer(decision))
 
     @router.post("/refund", **schemas.asks(RefundRequest))
@@ -81,11 +81,13 @@ def _add_reservations(router: APIRouter, context: Context) -> None:
     service, renderer = context.service, context.renderer
     limit = context.settings.max_check_bytes
 
-    @router.post("/reserve", **schemas.asks(ReserveRequest, refuses=True, reserves=True))
+    @router.post(
+        "/reserve", **schemas.asks(ReserveRequest, refuses=True, sheds=True, reserves=True)
+    )
     async def reserve(request: Request) -> Response:
         """Set cost aside until it is committed, released, or the time is over."""
         asked = decode(ReserveRequest, await read_json(request, limit))
-        held = service.reserve(asked.key, asked.tokens, asked.metadata, asked.ttl)
+        held = service.reserve(asked.key, asked.tokens, asked.metadata, asked.ttl, asked.priority)
         extra = f',"reservation":"{held.id}","expires_in":{asked.ttl}'
         status = 200 if held.decision.allowed else 429
         return tail_response(status, renderer.granted(held.decision, extra))

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, FastAPI, Response
 from headgate.errors import ShuttingDown
 from headgate.server import schemas
 from headgate.server.bodies import BytesResponse, json_response
+from headgate.server.features import REFERENCE
 from headgate.server.guard import needs
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def operations_router(context: Context, app: FastAPI) -> APIRouter:
     router = APIRouter(tags=["operations"])
     _add_health(router, context)
     _add_prometheus(router, context)
-    _add_reference(router, app)
+    _add_reference(router, context, app)
     return router
 
 
@@ -76,12 +77,14 @@ def _add_prometheus(router: APIRouter, context: Context) -> None:
         )
 
 
-def _add_reference(router: APIRouter, app: FastAPI) -> None:
+def _add_reference(router: APIRouter, context: Context, app: FastAPI) -> None:
     @router.get("/openapi.json", include_in_schema=False)
+    @context.features.feature(REFERENCE)
     async def openapi() -> Response:
         return json_response(msgspec.json.encode(app.openapi(), enc_hook=str))
 
     @router.get("/docs", include_in_schema=False)
+    @context.features.feature(REFERENCE)
     async def docs() -> Response:
         from headgate.server.docs_page import SECURITY_POLICY, docs_page  # noqa: PLC0415 - rare
 

@@ -1,18 +1,14 @@
-"""Read-outs and settings: metrics of a key, backpressure."""
+"""Read-outs: the metrics of a key, and of the service."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Request, Response
-from starlette.concurrency import run_in_threadpool
+from fastapi import APIRouter, Depends, Query, Response
 
-from headgate.errors import NotFound
 from headgate.server import schemas
-from headgate.server.backpressure import BACKPRESSURE, decode_backpressure
-from headgate.server.bodies import json_response, read_json
-from headgate.server.etags import etag_of
+from headgate.server.bodies import json_response
 from headgate.server.guard import needs
 
 if TYPE_CHECKING:
@@ -25,10 +21,9 @@ Key = Annotated[str | None, Query(description="Whose usage to read.", min_length
 
 
 def records_router(context: Context) -> APIRouter:
-    """The routes ``/metrics`` and ``/backpressure``."""
+    """The route ``/metrics``."""
     router = APIRouter(prefix="/api/v1", tags=["records"])
     _add_metrics(router, context)
-    _add_backpressure(router, context)
     return router
 
 
@@ -58,41 +53,6 @@ def _add_metrics(router: APIRouter, context: Context) -> None:
                 for policy, denied_key, count in context.top_denied.top(context.settings.top_keys)
             ]
         return json_response(msgspec.json.encode(document))
-
-
-def _add_backpressure(router: APIRouter, context: Context) -> None:
-    store = context.store.settings
-    document_schema = schemas.ref("BackpressureSettings")
-    kept = schemas.json_of(document_schema, "The settings.", "etag")
-
-    @router.post(
-        "/backpressure",
-        dependencies=[Depends(needs(context, "admin"))],
-        responses={200: kept, **schemas.errors(*schemas.READS, 503)},
-        openapi_extra=schemas.body_of(document_schema),
-    )
-    async def set_backpressure(request: Request) -> Response:
-        """Keep the settings of backpressure, in place of those that were kept before."""
-        document = decode_backpressure(await read_json(request, context.settings.max_body_bytes))
-        stored = await run_in_threadpool(store.put, BACKPRESSURE, document)
-        return _document_response(stored.document, stored.version)
-
-    @router.get(
-        "/backpressure",
-        dependencies=[Depends(needs(context, "read"))],
-        responses={200: kept, **schemas.errors(401, 403, 404, 503)},
-    )
-    async def get_backpressure() -> Response:
-        """The settings of backpressure that are kept."""
-        stored = await run_in_threadpool(store.get, BACKPRESSURE)
-        if stored is None:
-            message = "no settings of backpressure are kept yet; POST them to this address"
-            raise NotFound(message)
-        return _document_response(stored.document, stored.version)
-
-
-def _document_response(document: dict[str, Any], version: int) -> Response:
-    return json_response(msgspec.json.encode(document), 200, [(b"etag", etag_of(version))])
 
 
 def _totals(stats: EngineStats) -> dict[str, int]:

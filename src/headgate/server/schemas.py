@@ -77,7 +77,12 @@ def body_of(schema: Json) -> Json:
 
 
 def asks(
-    shape: type, *, refuses: bool = False, reserves: bool = False, finds: bool = False
+    shape: type,
+    *,
+    refuses: bool = False,
+    sheds: bool = False,
+    reserves: bool = False,
+    finds: bool = False,
 ) -> Json:
     """What a route says that takes this shape and answers with a decision."""
     answer = ref("Reservation" if reserves else "Decision")
@@ -87,10 +92,10 @@ def asks(
     }
     if refuses:
         responses[429] = problem(_ERRORS[429], "Refusal")
+    if sheds:
+        responses |= errors(503)
     if finds:
         responses |= errors(404)
-    if reserves:
-        responses |= errors(503)
     return {"responses": responses, "openapi_extra": body_of(ref(shape.__name__))}
 
 
@@ -118,6 +123,7 @@ def components() -> Json:
         wire.ReleaseRequest,
         wire.BatchRequest,
         backpressure.BackpressureSettings,
+        backpressure.FeatureChange,
     )
     template = "#/components/schemas/{name}"
     _, generated = msgspec.json.schema_components(shapes, ref_template=template)

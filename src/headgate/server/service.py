@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from headgate.errors import InvalidCost, InvalidInput, InvalidKey
+from headgate.priority import tier_of
 from headgate.rate import MAX_LIMIT
+from headgate.server.overload import Overload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,16 +81,29 @@ class CheckService:
     Args:
         engine: decides.
         max_key_bytes: the longest key, dimension or value, in UTF-8.
+        overload: says what is too much; a fresh one, which knows of no pressure, when left out.
+
+    Attributes:
+        remembers: whether the metadata of recent keys is kept, which only `usage` needs.
     """
 
-    def __init__(self, engine: Engine, max_key_bytes: int = 1024) -> None:
+    def __init__(
+        self, engine: Engine, max_key_bytes: int = 1024, overload: Overload | None = None
+    ) -> None:
         self.engine = engine
+        self.overload = Overload(engine.clock) if overload is None else overload
+        self.remembers = True
         self.max_key_bytes: i64 = max_key_bytes
         self._surely_short: i64 = max_key_bytes // 4
         self._recent = RecentRequests()
 
     def check(
-        self, key: str | None, tokens: i64, metadata: dict[str, str], size: i64 = 0
+        self,
+        key: str | None,
+        tokens: i64,
+        metadata: dict[str, str],
+        size: i64 = 0,
+        priority: object = None,
     ) -> Decision:
         """Decide, and spend when it passes.
 
@@ -97,18 +112,23 @@ class CheckService:
             tokens: the cost; 0 only asks.
             metadata: the other dimensions.
             size: about how many bytes the request had, to bound what is remembered.
+            priority: a name or a tier; None leaves it to the policies that apply.
 
         Raises:
             InvalidInput: the key, the cost or the metadata break a constraint. Nothing was spent.
+            Overloaded: the service has more to do than it can. Nothing was spent either.
         """
         attributes = self.attributes(key, tokens, metadata)
+        self.overload.asked += 1
+        if self.overload.sheds:
+            self.overload.require_room(self._tier(attributes, priority))
         decision = self.engine.check(attributes, tokens)
-        if key is not None:
+        if key is not None and self.remembers:
             self._recent.put(key, attributes, size)
         return decision
 
     def check_all(self, checks: Sequence[CheckRequest]) -> list[Decision]:
-        """Decide each for itself, in order.
+        """Decide each for itself, in order; what is too much now is refused with a decision of its own.
 
         Raises:
             InvalidInput: one of them breaks a constraint; the context's ``index`` says which. Nothing
@@ -124,26 +144,50 @@ class CheckService:
         decisions: list[Decision] = []
         for place, one in enumerate(checks):
             attributes = prepared[place]
+            self.overload.asked += 1
+            if self.overload.sheds:
+                shed = self.overload.refusal(self._tier(attributes, one.priority))
+                if shed is not None:
+                    decisions.append(shed)
+                    continue
             decisions.append(self.engine.check(attributes, one.tokens))
-            if one.key is not None:
+            if one.key is not None and self.remembers:
                 self._recent.put(one.key, attributes, _SMALL)
         return decisions
 
-    def peek(self, key: str | None, tokens: i64, metadata: dict[str, str]) -> Decision:
-        """What `check` would answer; nothing is spent."""
-        return self.engine.peek(self.attributes(key, tokens, metadata), tokens)
+    def peek(
+        self, key: str | None, tokens: i64, metadata: dict[str, str], priority: object = None
+    ) -> Decision:
+        """What `check` would answer; nothing is spent. Raises `Overloaded` as it does."""
+        attributes = self.attributes(key, tokens, metadata)
+        self.overload.asked += 1
+        if self.overload.sheds:
+            self.overload.require_room(self._tier(attributes, priority))
+        return self.engine.peek(attributes, tokens)
 
     def refund(self, key: str | None, tokens: i64, metadata: dict[str, str]) -> Decision:
         """Give cost back; how things stand afterwards."""
         return self.engine.refund(self.attributes(key, tokens, metadata), tokens)
 
     def reserve(
-        self, key: str | None, tokens: i64, metadata: dict[str, str], ttl_seconds: float
+        self,
+        key: str | None,
+        tokens: i64,
+        metadata: dict[str, str],
+        ttl_seconds: float,
+        priority: object = None,
     ) -> Reservation:
-        """Set cost aside until it is committed, released, or the time is over."""
+        """Set cost aside until it is committed, released, or the time is over.
+
+        Raises `Overloaded` as `check` does. What ends a hold, or gives back, is never shed: it is the end of
+        work that was let in.
+        """
         attributes = self.attributes(key, tokens, metadata)
+        self.overload.asked += 1
+        if self.overload.sheds:
+            self.overload.require_room(self._tier(attributes, priority))
         reservation = self.engine.reserve(attributes, tokens, int(ttl_seconds * _NS))
-        if key is not None:
+        if key is not None and self.remembers:
             self._recent.put(key, attributes, _SMALL)
         return reservation
 
@@ -181,6 +225,12 @@ class CheckService:
             self._require_short(key, "key")
             metadata["key"] = key
         return metadata
+
+    def _tier(self, attributes: dict[str, str], priority: object) -> i64:
+        """How important a request is: what it says itself goes before what policies say."""
+        if priority is None:
+            return self.engine.tier(attributes)
+        return tier_of(priority)
 
     def _require_valid(self, metadata: dict[str, str]) -> None:
         if len(metadata) > MAX_METADATA:

@@ -8,7 +8,7 @@ that OpenAPI shows, so the two cannot drift apart.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -56,6 +56,12 @@ Metadata = Annotated[
         },
     ),
 ]
+Priority = Annotated[
+    Literal["critical", "high", "normal", "low", 0, 1, 2, 3],
+    Meta(
+        description="Who goes first when not all can, by name or tier; left out: as policies say."
+    ),
+]
 ReservationId = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
@@ -65,6 +71,7 @@ class CheckRequest(Struct, forbid_unknown_fields=True, gc=False):
     key: Key | None = None
     tokens: Tokens = 1
     metadata: Metadata = {}
+    priority: Priority | None = None
 
 
 class RefundRequest(Struct, forbid_unknown_fields=True, gc=False):
@@ -84,6 +91,7 @@ class ReserveRequest(Struct, forbid_unknown_fields=True, gc=False):
     ttl: Annotated[
         float, Meta(ge=0.001, le=86_400, description="Seconds after which it is released.")
     ] = 60.0
+    priority: Priority | None = None
 
 
 class CommitRequest(Struct, forbid_unknown_fields=True):

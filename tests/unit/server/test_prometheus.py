@@ -6,10 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from headgate.engine.engine import Engine
+from headgate.gates.features import Features
 from headgate.policy.model import Policy
+from headgate.server.guarded_store import GuardedStore
 from headgate.server.prometheus import exposition
 from headgate.server.service import CheckService
 from headgate.settings import Settings
+from headgate.storage import open_store
 from headgate.testing import ManualClock
 
 
@@ -33,6 +36,8 @@ def context_with(policies: int, **settings: Any) -> Any:
         connections=None,
         resp=None,
         answered={},
+        store=GuardedStore(open_store("memory://", engine.clock), engine.clock),
+        features=Features(),
     )
 
 

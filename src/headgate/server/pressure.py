@@ -1,0 +1,112 @@
+"""How hard pressed the service is, for those who decide by it and for those who ask it.
+
+What it goes by is how late its event loop is, and nothing else. Shedding makes that better, and whatever
+is short (processor time that other programs take, memory that is swapped out) makes it worse. A busy
+processor alone is no overload for one loop on one of several: it may be busy, and in time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, final
+
+from headgate.backpressure.pressure_header import format_pressure
+from headgate.clock import NS_PER_MS, SystemClock
+from headgate.gates.load_monitor import LoadMonitor
+from headgate.gates.readings import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headgate.clock import Clock
+    from headgate.gates.load_report import LoadReport
+    from headgate.server.overload import Overload
+
+__all__ = ["FIELD", "NoReadings", "Pressure", "own_monitor"]
+
+FIELD: Final = b"x-pressure"
+_TTL_MS: Final = 1_000
+_RENEW_MS: Final = 500
+"""A report that has not changed is made new after so long, well before it goes stale."""
+
+
+@final
+class NoReadings:
+    """Reads nothing: what is left to a monitor is the lag that it measures itself."""
+
+    def read(self, now_ns: int) -> Reading:
+        return Reading()
+
+
+def own_monitor() -> LoadMonitor:
+    """The monitor of a service; by the machine's time, also where a test moves the service's own."""
+    return LoadMonitor(readings=NoReadings(), clock=SystemClock())
+
+
+@final
+class Pressure:
+    """Takes in what the monitor says, and words it for the header.
+
+    Args:
+        overload: sheds by it.
+        clock: of the service.
+
+    Attributes:
+        field: the value of X-Pressure; the same object until it changes.
+        admitted: the share of what was asked that was not shed, lately.
+        report: what the monitor said last; None before it did.
+        followers: called with each new pressure.
+    """
+
+    def __init__(self, overload: Overload, clock: Clock) -> None:
+        self._overload = overload
+        self._clock = clock
+        self._asked = 0
+        self._shed = 0
+        self._worded: tuple[float, float, int] = (0.0, 1.0, self._wall_ms())
+        self.admitted = 1.0
+        self.report: LoadReport | None = None
+        self.followers: list[Callable[[float], object]] = []
+        self.field = self._word()
+
+    @property
+    def value(self) -> float:
+        """The pressure: 0 idle, 1 at the limit."""
+        return self._overload.pressure
+
+    def observe(self, report: LoadReport) -> None:
+        """Hear of a sample; a listener of the monitor."""
+        self.report = report
+        self.tell(report.pressure)
+
+    def tell(self, pressure: float) -> None:
+        """Hear of the pressure."""
+        self._overload.look(pressure)
+        for follower in self.followers:
+            follower(pressure)
+        now = self._wall_ms()
+        shown, admitted, since = self._worded
+        old = not 0 <= now - since < _RENEW_MS
+        if old:
+            self._measure()
+        latest = (round(pressure, 2), round(self.admitted, 2))
+        if old or latest != (shown, admitted):
+            self._worded = (*latest, now)
+            self.field = self._word()
+
+    def _measure(self) -> None:
+        """The share that was admitted since the last time."""
+        asked: int = self._overload.asked
+        shed = sum(self._overload.shed)
+        more = asked - self._asked
+        if more > 0:
+            self.admitted = 1.0 - min(max(shed - self._shed, 0), more) / more
+        elif not self._overload.sheds:
+            self.admitted = 1.0
+        self._asked, self._shed = asked, shed
+
+    def _word(self) -> bytes:
+        pressure, admitted, now = self._worded
+        return format_pressure(pressure, admitted, _TTL_MS, now).encode("ascii")
+
+    def _wall_ms(self) -> int:
+        return self._clock.wall_ns() // NS_PER_MS
