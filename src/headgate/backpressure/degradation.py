@@ -72,8 +72,7 @@ class FeatureSwitch:
         """
         if self.on:
             if pressure >= self.off_at:
-                # A feature that was on for long has proved itself; so has one whose clock went back.
-                if not 0 <= now - self._since < CLEAN_NS:
+                if self.is_clean(now):
                     self.doublings = 0
                 self._switch_off(now, uniform)
             return False
@@ -91,6 +90,14 @@ class FeatureSwitch:
             self._since = now
         else:
             self._switch_off(now, uniform)
+
+    def is_on_trial(self, now: int) -> bool:
+        """Whether it has come back and not yet been on for as long as it had to wait for that."""
+        return self.on and 0 <= now - self._since < self._wait
+
+    def is_clean(self, now: int) -> bool:
+        """Whether its past does not count any more; a clock that went back clears it."""
+        return self.on and not 0 <= now - self._since < CLEAN_NS
 
     def left(self, now: int) -> int:
         """How long it stays off at least, if the pressure stays low; 0 when it may be tried or is on."""

@@ -27,7 +27,7 @@ from headgate.clock import NS_PER_MS, NS_PER_SECOND
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Publisher", "Reports", "effective_pressure", "outliers", "told_pressure"]
+__all__ = ["Publisher", "Reports", "effective_pressure", "most_out", "outliers", "told_pressure"]
 
 HALF_LIFE_NS: Final = NS_PER_SECOND
 ANY_MEAN_FROM: Final = 0.6
@@ -88,11 +88,16 @@ def outliers(pressures: Mapping[str, float]) -> list[str]:
     """
     ranked = sorted(pressures, key=lambda node: (-pressures[node], node))
     sick = [node for node in ranked if pressures[node] >= ON_AT]
-    sick = sick[: max(1, len(ranked) // _MOST_OUT)]
+    sick = sick[: most_out(len(ranked))]
     stay = [pressures[node] for node in ranked if node not in sick]
     if not stay or median(stay) >= OFF_BELOW:
         return []
     return sick
+
+
+def most_out(nodes: int) -> int:
+    """How many of so many nodes may be left out: a third, but one of two or three."""
+    return max(1, nodes // _MOST_OUT)
 
 
 @final
@@ -209,6 +214,11 @@ class Reports:
         if report is None:
             return local
         return told_pressure(report.pressure, local, report.stale_ns(now))
+
+    def heard_ns(self, name: str) -> int | None:
+        """When the report came that is held of one; None when there is none."""
+        report = self._reports.get(name)
+        return None if report is None else report.at
 
     def all(self, local: float, now: int) -> dict[str, tuple[float, float]]:
         """(pressure, capacity) of each that is not gone."""

@@ -130,11 +130,20 @@ class GlobalPressure:
         pressure = float(self._local())
         return pressure if isfinite(pressure) and pressure > 0.0 else 0.0
 
-    def sick(self) -> list[str]:
-        """The other nodes that should get no work for now, because they alone are overloaded."""
+    def nodes(self) -> dict[str, float]:
+        """The pressure of each node as far as it is known here, this one's among them."""
         local = self.local()
         told = {name: pressure for name, (pressure, _) in self._others(local).items()}
-        return [name for name in outliers({**told, self.node: local}) if name != self.node]
+        return {self.node: local, **told}
+
+    def heard_ns(self, node: str) -> int | None:
+        """When a node was last heard, on this clock; None when it never was."""
+        with self._lock:
+            return self._nodes.heard_ns(node)
+
+    def sick(self) -> list[str]:
+        """The other nodes that should get no work for now, because they alone are overloaded."""
+        return [name for name in outliers(self.nodes()) if name != self.node]
 
     def hear(self, note: PressureNote) -> bool:
         """Take another node's note in; False when it is late or cannot be believed."""
@@ -193,13 +202,11 @@ class GlobalPressure:
             if note is not None:
                 board.publish(note)
             notes = list(board.read())
-        except Exception:  # noqa: BLE001 - whatever a store fails with, this node goes on by itself
+        except Exception as error:  # noqa: BLE001 - whatever a store fails with, this node goes on
             self._failed()
             if self.connected:
                 self.connected = False
-                _log.warning(
-                    "the board of pressures failed; this node goes by its own", exc_info=True
-                )
+                _log.info("the board of pressures failed; this node goes by its own: %r", error)
             return False
         if not self.connected:
             self.connected = True

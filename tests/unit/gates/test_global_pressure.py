@@ -67,6 +67,7 @@ def test_a_sick_node_is_left_out_and_makes_nobody_shed(nodes, clock):
         tick(nodes, clock)
     assert [node.view.sick() for node in nodes] == [["b"], [], ["b"], ["b"]]
     assert [node.view.pressure() for node in nodes] == [0.2, 2.0, 0.2, 0.2]
+    assert nodes[0].view.nodes() == {"a": 0.2, "b": 2.0, "c": 0.2, "d": 0.2}
 
 
 def test_a_cluster_in_trouble_sheds_as_one(nodes, clock):
@@ -87,6 +88,7 @@ def test_capacity_weighs(board, clock):
 
 
 def test_without_the_board_each_node_fades_to_its_own(nodes, clock, board, caplog):
+    caplog.set_level("INFO")
     for node in nodes:
         node.local = 1.0
     for _ in range(2):
