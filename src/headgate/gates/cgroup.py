@@ -78,9 +78,12 @@ class Cgroup:
         memberships = _memberships(f"{root}/proc/self/cgroup")
         mounts = _mounts(root)
         self._v2 = _groups(mounts, memberships, "")
-        # cpu and cpuacct are mounted together nearly everywhere; where not, the ways up are alike.
-        usage_v1 = _groups(mounts, memberships, "cpuacct")
-        self._cpu_v1 = list(zip(_groups(mounts, memberships, "cpu"), usage_v1, strict=False))
+        # Mounted together nearly everywhere. Where not, and where this process is in different groups of
+        # both, nothing says what the group with the quota uses.
+        self._cpu_v1: list[tuple[str, str]] = []
+        if memberships.get("cpu") == memberships.get("cpuacct"):
+            usage_v1 = _groups(mounts, memberships, "cpuacct")
+            self._cpu_v1 = list(zip(_groups(mounts, memberships, "cpu"), usage_v1, strict=False))
         self._memory_v1 = _groups(mounts, memberships, "memory")
         self._stalls = [f"{group}/{{}}.pressure" for group in self._v2[:1]]
         self._stalls.append(f"{root}/proc/pressure/{{}}")

@@ -118,6 +118,21 @@ def test_v1_without_limits(tmp_path):
     assert found.memory() is None
 
 
+def test_v1_with_processor_and_its_account_in_different_groups(tmp_path):
+    found = tree(
+        tmp_path,
+        {
+            "proc/self/cgroup": "2:cpuacct:/\n1:cpu:/quick\n",
+            "proc/self/mountinfo": "1 0 0:1 / /cpu rw - cgroup cgroup rw,cpu\n"
+            "2 0 0:2 / /acct rw - cgroup cgroup rw,cpuacct\n",
+            "cpu/quick/cpu.cfs_quota_us": "25000\n",
+            "cpu/quick/cpu.cfs_period_us": "50000\n",
+            "acct/cpuacct.usage": "123456789\n",
+        },
+    )
+    assert found.cpu() is None
+
+
 def test_a_limit_that_is_set_or_lifted_later_is_found_by_a_refresh(tmp_path):
     found = v2(tmp_path, "/", limits(""))
     (tmp_path / "sys/fs/cgroup/cpu.max").write_text("50000 100000\n")

@@ -257,8 +257,8 @@ def virtual(seed: int, progress: Progress, plan: Plan = _PLAN) -> Report:
         notes=[
             "the dip is of the worst second against the five before the illness, by when requests arrived",
             "what the healthy nodes shed was for bursts of their own, and most of it was done elsewhere",
-            "both outlier rules leave at most one of the four nodes out; both stand on nodes that shed by "
-            "our shedder and on a retry elsewhere, and do equally well here",
+            "both outlier rules leave out at most one of the four nodes; on nodes that shed by our shedder, and "
+            + "with a retry elsewhere, both do equally well here",
         ],
     )
 
