@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headgate.backpressure.breaker_rule import CircuitState
     from headgate.clock import Clock, SystemClock
     from headgate.decision import Decision
     from headgate.errors import (
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     )
     from headgate.gates.adaptive_limiter import AdaptiveLimiter
     from headgate.gates.async_limiter import AsyncLimiter
+    from headgate.gates.circuit_breaker import CircuitBreaker
+    from headgate.gates.circuit_events import CircuitEvent, CircuitReport
     from headgate.gates.decorator import limit
     from headgate.gates.features import Features
     from headgate.gates.global_pressure import GlobalPressure
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     from headgate.gates.load_monitor import LoadMonitor
     from headgate.gates.load_report import LoadReport
     from headgate.gates.load_shedder import LoadShedder
-    from headgate.gates.peer import CircuitState, PeerLimiter
+    from headgate.gates.peer import PeerLimiter
     from headgate.gates.permits import Permit
     from headgate.rate import Rate
 
@@ -43,7 +46,10 @@ __version__ = "0.1.0"
 __all__ = [
     "AdaptiveLimiter",
     "AsyncLimiter",
+    "CircuitBreaker",
+    "CircuitEvent",
     "CircuitOpen",
+    "CircuitReport",
     "CircuitState",
     "Clock",
     "Decision",
@@ -74,8 +80,11 @@ __all__ = [
 _HOMES = {
     "AdaptiveLimiter": "headgate.gates.adaptive_limiter",
     "AsyncLimiter": "headgate.gates.async_limiter",
+    "CircuitBreaker": "headgate.gates.circuit_breaker",
+    "CircuitEvent": "headgate.gates.circuit_events",
     "CircuitOpen": "headgate.errors",
-    "CircuitState": "headgate.gates.peer",
+    "CircuitReport": "headgate.gates.circuit_events",
+    "CircuitState": "headgate.backpressure.breaker_rule",
     "Clock": "headgate.clock",
     "Decision": "headgate.decision",
     "FeatureOff": "headgate.errors",

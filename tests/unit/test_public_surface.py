@@ -13,7 +13,10 @@ import headgate
 PUBLIC = {
     "AdaptiveLimiter",
     "AsyncLimiter",
+    "CircuitBreaker",
+    "CircuitEvent",
     "CircuitOpen",
+    "CircuitReport",
     "CircuitState",
     "Clock",
     "Decision",

@@ -116,8 +116,8 @@ class BreakerRule:
         self.step_calls: i64 = step_calls
         self.forgive_ns: i64 = forgive_ns
         # Whole numbers, because comparing them is exact, and in compiled code costs next to nothing.
-        self._failure_ppm: i64 = round(failure_rate * _MILLION)
-        self._slow_ppm: i64 = round(slow_rate * _MILLION)
+        self.failure_ppm: i64 = round(failure_rate * _MILLION)
+        self.slow_ppm: i64 = round(slow_rate * _MILLION)
 
     def window(self) -> OutcomeWindow:
         """A window as this rule has it."""
@@ -131,17 +131,17 @@ class BreakerRule:
             return True
         if calls < least:
             return False
-        if self._failure_ppm > 0 and failures * _MILLION >= self._failure_ppm * calls:
+        if self.failure_ppm > 0 and failures * _MILLION >= self.failure_ppm * calls:
             return True
-        return self._slow_ppm > 0 and slow * _MILLION >= self._slow_ppm * calls
+        return self.slow_ppm > 0 and slow * _MILLION >= self.slow_ppm * calls
 
     def over_half(self, calls: i64, failures: i64, slow: i64, in_row: i64) -> bool:
         """Whether these are over half of what opens."""
         if self.in_row > 0 and 2 * in_row > self.in_row:
             return True
-        if self._failure_ppm > 0 and 2 * failures * _MILLION > self._failure_ppm * calls:
+        if self.failure_ppm > 0 and 2 * failures * _MILLION > self.failure_ppm * calls:
             return True
-        return self._slow_ppm > 0 and 2 * slow * _MILLION > self._slow_ppm * calls
+        return self.slow_ppm > 0 and 2 * slow * _MILLION > self.slow_ppm * calls
 
     def span(self, openings: i64, uniform: float) -> i64:
         """How long the circuit stays open for the n-th time in a row."""

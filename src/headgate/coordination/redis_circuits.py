@@ -1,0 +1,237 @@
+"""Circuits on a Redis or Valkey, by one script (``circuit.lua``), through redis-py."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from hashlib import sha1
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final, final
+from weakref import WeakKeyDictionary
+
+from headgate.clock import NS_PER_SECOND
+from headgate.engine.circuits import CircuitAnswer
+from headgate.errors import ConfigurationError, InvalidInput, StoreUnavailable
+
+if TYPE_CHECKING:
+    from headgate.backpressure.breaker_rule import BreakerRule
+    from headgate.engine.circuits import CircuitQuestion
+
+__all__ = ["RedisCircuits"]
+
+_SCHEMES: Final = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
+_KEY: Final = "headgate:circuit:"
+_NS_PER_US: Final = 1_000
+
+
+@final
+class RedisCircuits:
+    """A store of circuits.
+
+    Nothing is sent twice: a question that may have arrived must not be counted again. So the connections
+    that are opened here do not retry; a client that was handed in does as it was told.
+
+    Args:
+        store: the address, or a client: ``redis.Redis`` or ``redis.asyncio.Redis``.
+        timeout_ns: how long to wait for an answer. A ``redis.Redis`` that was handed in brings the
+            timeout of its own sockets.
+    """
+
+    def __init__(self, store: object, timeout_ns: int) -> None:
+        self._redis = _driver()
+        self._timeout = timeout_ns / NS_PER_SECOND
+        self._url = ""
+        self._client: Any = None
+        self._async_client: Any = None
+        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        self._script = (files(__package__) / "circuit.lua").read_text("utf-8")
+        # What the store knows a script by; nothing is kept secret with it.
+        self._sha = sha1(self._script.encode(), usedforsecurity=False).hexdigest()
+        self._rules: dict[int, tuple[BreakerRule, str]] = {}
+        self._take(store)
+
+    def ask(self, name: str, rule: BreakerRule, question: CircuitQuestion) -> CircuitAnswer:
+        """See `CircuitStore`."""
+        client = self._sync_client()
+        arguments = self._arguments(name, rule, question)
+        try:
+            try:
+                reply = client.evalsha(self._sha, 1, *arguments)
+            except self._redis.exceptions.NoScriptError:
+                reply = client.eval(self._script, 1, *arguments)
+        except (self._redis.exceptions.RedisError, OSError, ValueError) as error:
+            raise _unavailable(error) from error
+        return _read(reply)
+
+    async def ask_async(
+        self, name: str, rule: BreakerRule, question: CircuitQuestion
+    ) -> CircuitAnswer:
+        """See `CircuitStore`."""
+        if self._client is not None and not self._url:
+            return await self._ask_in_thread(name, rule, question)
+        client = self._client_of_loop()
+        arguments = self._arguments(name, rule, question)
+        try:
+            async with asyncio.timeout(self._timeout):
+                try:
+                    reply = await client.evalsha(self._sha, 1, *arguments)
+                except self._redis.exceptions.NoScriptError:
+                    reply = await client.eval(self._script, 1, *arguments)
+        except (self._redis.exceptions.RedisError, OSError, ValueError) as error:
+            raise _unavailable(error) from error
+        return _read(reply)
+
+    def close(self) -> None:
+        """Close what was opened here, except for tasks: see `close_async`."""
+        if self._url and self._client is not None:
+            self._client.close()
+
+    async def close_async(self) -> None:
+        """Close what was opened here for the tasks of this event loop."""
+        client = self._by_loop.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
+    async def _ask_in_thread(
+        self, name: str, rule: BreakerRule, question: CircuitQuestion
+    ) -> CircuitAnswer:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await asyncio.to_thread(self.ask, name, rule, question)
+        except TimeoutError as error:
+            raise _unavailable(error) from error
+
+    def _take(self, store: object) -> None:
+        from redis import asyncio as redis_asyncio  # noqa: PLC0415 - the driver is optional
+
+        if isinstance(store, str) and store.startswith(_SCHEMES):
+            self._url = store.replace("valkey", "redis", 1) if store[0] == "v" else store
+        elif isinstance(store, (redis_asyncio.Redis, redis_asyncio.RedisCluster)):
+            self._async_client = store
+        elif isinstance(store, (self._redis.Redis, self._redis.RedisCluster)):
+            self._client = store
+        else:
+            shown = repr(store)[:100] if isinstance(store, str) else type(store).__name__
+            raise InvalidInput(
+                "shared must be an address such as redis://127.0.0.1:6379/0, or a client of redis-py, "
+                f"got {shown}"
+            )
+        if self._url:
+            try:
+                self._client = self._redis.Redis.from_url(self._url, **self._options(_retry()))
+            except ValueError as error:
+                raise InvalidInput(f"the address of the store cannot be read: {error}") from error
+
+    def _sync_client(self) -> Any:
+        if self._client is None:
+            raise InvalidInput(
+                "the client that is shared through is for asyncio; use async with, or give an address"
+            )
+        return self._client
+
+    def _client_of_loop(self) -> Any:
+        """Connections belong to the event loop that they were opened in."""
+        if self._async_client is not None:
+            return self._async_client
+        from redis.asyncio import Redis  # noqa: PLC0415 - the driver is optional
+
+        loop = asyncio.get_running_loop()
+        client = self._by_loop.get(loop)
+        if client is None:
+            client = Redis.from_url(self._url, **self._options(_async_retry()))
+            self._by_loop[loop] = client
+        return client
+
+    def _options(self, retry: Any) -> dict[str, Any]:
+        return {
+            "socket_timeout": self._timeout,
+            "socket_connect_timeout": self._timeout,
+            "retry": retry,
+        }
+
+    def _arguments(
+        self, name: str, rule: BreakerRule, question: CircuitQuestion
+    ) -> tuple[object, ...]:
+        return (
+            _KEY + name,
+            self._rule(rule),
+            question.epoch,
+            question.outcomes,
+            question.lease,
+            question.ended,
+            question.told_ns // _NS_PER_US,
+            repr(question.uniform),
+            question.force,
+            int(question.probes),
+            "",
+        )
+
+    def _rule(self, rule: BreakerRule) -> str:
+        """The rule as the script reads it; a breaker has one, so it is written once."""
+        kept = self._rules.get(id(rule))
+        if kept is None:
+            kept = self._rules[id(rule)] = (rule, json.dumps(_members(rule)))
+        return kept[1]
+
+
+def _members(rule: BreakerRule) -> dict[str, object]:
+    def us(nanoseconds: int) -> int:
+        return max(1, nanoseconds // _NS_PER_US)
+
+    return {
+        "in_row": rule.in_row,
+        "failure_ppm": rule.failure_ppm,
+        "slow_ppm": rule.slow_ppm,
+        "least_calls": rule.least_calls,
+        "window_calls": rule.window_calls,
+        "slots": rule.slots,
+        "slot_us": us(rule.slot_ns),
+        "open_us": us(rule.open_ns),
+        "longest_us": us(rule.longest_ns),
+        "jitter": rule.jitter,
+        "probes": rule.probes,
+        "successes": rule.successes,
+        "lease_us": us(rule.lease_ns),
+        "steps": len(rule.steps),
+        "step_us": us(rule.step_ns),
+        "step_calls": rule.step_calls,
+        "forgive_us": us(rule.forgive_ns),
+    }
+
+
+def _read(reply: Any) -> CircuitAnswer:
+    try:
+        state, epoch, wait_us, *rest = (int(number) for number in reply)
+        return CircuitAnswer(state, epoch, wait_us * _NS_PER_US, *rest)
+    except (TypeError, ValueError) as error:
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"the store of shared circuits did not answer: {type(error).__name__}: {error}"
+    )
+
+
+def _driver() -> Any:
+    try:
+        import redis  # noqa: PLC0415 - the driver is optional
+    except ImportError as error:
+        raise ConfigurationError(
+            "a shared circuit needs redis-py; pip install 'headgate[redis]'"
+        ) from error
+    return redis
+
+
+def _retry() -> Any:
+    from redis.backoff import NoBackoff  # noqa: PLC0415 - the driver is optional
+    from redis.retry import Retry  # noqa: PLC0415 - likewise
+
+    return Retry(NoBackoff(), 0)
+
+
+def _async_retry() -> Any:
+    from redis.asyncio.retry import Retry  # noqa: PLC0415 - the driver is optional
+    from redis.backoff import NoBackoff  # noqa: PLC0415 - likewise
+
+    return Retry(NoBackoff(), 0)
