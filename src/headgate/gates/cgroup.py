@@ -85,8 +85,9 @@ class Cgroup:
             usage_v1 = _groups(mounts, memberships, "cpuacct")
             self._cpu_v1 = list(zip(_groups(mounts, memberships, "cpu"), usage_v1, strict=False))
         self._memory_v1 = _groups(mounts, memberships, "memory")
-        self._stalls = [f"{group}/{{}}.pressure" for group in self._v2[:1]]
-        self._stalls.append(f"{root}/proc/pressure/{{}}")
+        # The topmost group of all is the machine; it has no type.
+        self._own = next((g for g in self._v2[:1] if _text(f"{g}/cgroup.type")), None)
+        self._machine = f"{root}/proc/pressure"
         self._cpus: list[_CpuReader] = []
         self._memories: list[_MemoryReader] = []
         self.refresh()
@@ -113,13 +114,15 @@ class Cgroup:
     def stalled_us(self, resource: str) -> int | None:
         """Microseconds so far in which some task was held up for want of ``cpu``, ``memory`` or ``io``.
 
-        Those of the group where the kernel says so, else those of the whole machine.
+        Those of the group where the kernel says so, else those of the whole machine; but not the machine's
+        where the group has a limit of its own, for then they speak of other people's work.
         """
-        for path in self._stalls:
-            total = _SOME_TOTAL.search(_text(path.format(resource)))
-            if total is not None:
-                return int(total[1])
-        return None
+        limited = {"cpu": bool(self._cpus), "memory": bool(self._memories)}
+        text = "" if self._own is None else _text(f"{self._own}/{resource}.pressure")
+        if not text and not limited.get(resource, False):
+            text = _text(f"{self._machine}/{resource}")
+        total = _SOME_TOTAL.search(text)
+        return None if total is None else int(total[1])
 
 
 def _memberships(path: str) -> dict[str, str]:

@@ -159,15 +159,32 @@ def test_bare_machines_have_no_groups(tmp_path):
 STALL = "some avg10=1.00 avg60=0.50 avg300=0.10 total={}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=9\n"
 
 
+def machine_stalls(root):
+    (root / "proc/pressure").mkdir(parents=True)
+    (root / "proc/pressure/cpu").write_text(STALL.format(999))
+    (root / "proc/pressure/memory").write_text(STALL.format(55))
+
+
 def test_stall_times_are_the_groups_where_there_are_some(tmp_path):
-    files = limits("") | {"cpu.pressure": STALL.format(77)}
-    (tmp_path / "proc/pressure").mkdir(parents=True)
-    (tmp_path / "proc/pressure/cpu").write_text(STALL.format(999))
-    (tmp_path / "proc/pressure/memory").write_text(STALL.format(55))
+    machine_stalls(tmp_path)
+    files = limits("") | {"cpu.pressure": STALL.format(77), "cgroup.type": "domain\n"}
     found = v2(tmp_path, "/", files)
     assert found.stalled_us("cpu") == 77
     assert found.stalled_us("memory") == 55
     assert found.stalled_us("io") is None
+
+
+def test_the_topmost_group_is_the_machine(tmp_path):
+    machine_stalls(tmp_path)
+    found = v2(tmp_path, "/", {"cpu.pressure": STALL.format(77)})
+    assert found.stalled_us("cpu") == 999
+
+
+def test_with_a_limit_of_its_own_the_machines_stall_times_say_nothing(tmp_path):
+    machine_stalls(tmp_path)
+    found = v2(tmp_path, "/", limits("", "50000 100000"))
+    assert found.stalled_us("cpu") is None
+    assert found.stalled_us("memory") == 55
 
 
 def test_a_mount_point_with_a_space(tmp_path):
