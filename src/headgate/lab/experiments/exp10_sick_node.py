@@ -220,8 +220,8 @@ def capacity() -> float:
 
 
 _NOTE_ON_OUTLIERS: Final = (
-    "both outlier rules leave out at most one of the four nodes; on nodes that shed by our shedder, and with a "
-    "retry elsewhere, both do equally well here"
+    "both outlier rules leave out at most one of the four nodes; on nodes that shed by our shedder, and with "
+    "a retry elsewhere, both do equally well here"
 )
 
 
