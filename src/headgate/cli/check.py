@@ -29,6 +29,12 @@ def check(  # noqa: PLR0913, PLR0917 - one for each option
             "--meta", "-m", help="Another dimension, as often as needed.", metavar="NAME=VALUE"
         ),
     ] = None,
+    priority: Annotated[
+        str | None,
+        typer.Option(
+            "--priority", help="critical, high, normal or low; as the policies say when left out."
+        ),
+    ] = None,
     peek: Annotated[bool, typer.Option("--peek", help="Only ask; spend nothing.")] = False,
     url: Url = DEFAULT_URL,
     token: ServiceToken = None,
@@ -41,7 +47,7 @@ def check(  # noqa: PLR0913, PLR0917 - one for each option
     """
     with Client(url, token, timeout) as client:
         ask = client.peek if peek else client.check
-        decision = ask(key or None, tokens, _metadata(meta or []))
+        decision = ask(key or None, tokens, _metadata(meta or []), priority)
     if as_json:
         print_json(members(decision))
     else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from headgate.clock import NS_PER_SECOND, seconds_to_ns
+from headgate.decision import Decision
 from headgate.errors import HeadgateError, InvalidPolicy, RateLimited, Unreachable
 
 if TYPE_CHECKING:
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["error_of"]
 
+_LONGEST = 366 * 86_400
 _STANDARD = frozenset({"type", "title", "status", "detail", "code"})
 
 
@@ -22,13 +25,24 @@ def error_of(problem: dict[str, Any], status: int) -> HeadgateError:
     if code == InvalidPolicy.code:
         return InvalidPolicy(detail, str(context.pop("field", "")))
     for kind in _kinds(HeadgateError):
-        # A refusal needs a decision and never comes as an error; an abstract one has no code of its own.
-        if kind.code == code and not issubclass(kind, RateLimited):
-            error = kind(detail)
-            error.context = context
-            return error
+        if kind.code != code or kind is RateLimited:  # which comes as a decision
+            continue
+        if issubclass(kind, RateLimited):
+            return kind(_refusal(problem), str(problem.get("key", "")))
+        error = kind(detail)
+        error.context = context
+        return error
     message = f"{detail} ({code or 'no code'}, status {status}); is it a newer Headgate?"
     return Unreachable(message, status=status, code=code)
+
+
+def _refusal(problem: dict[str, Any]) -> Decision:
+    """What is known of the decision behind a refusal: whose it is, and when to come back."""
+    wait: object = problem.get("retry_after")
+    wait_ns = NS_PER_SECOND
+    if isinstance(wait, int | float) and not isinstance(wait, bool) and 0 <= wait < _LONGEST:
+        wait_ns = seconds_to_ns(wait)
+    return Decision(False, 0, 0, wait_ns, wait_ns, 0, str(problem.get("policy", "")), 0)
 
 
 def _kinds(kind: type[HeadgateError]) -> Iterator[type[HeadgateError]]:

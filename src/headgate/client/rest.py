@@ -69,16 +69,35 @@ class Client:
     # Checks --------------------------------------------------------------------------------------
 
     def check(
-        self, key: str | None, tokens: int = 1, metadata: Mapping[str, str] | None = None
+        self,
+        key: str | None,
+        tokens: int = 1,
+        metadata: Mapping[str, str] | None = None,
+        priority: str | int | None = None,
     ) -> Decision:
-        """May this pass? If it may, its cost is spent."""
-        return self._ask("/api/v1/check", key, tokens, metadata)
+        """May this pass? If it may, its cost is spent.
+
+        Args:
+            key: who asks; None for nobody in particular.
+            tokens: the cost.
+            metadata: dimension -> value.
+            priority: who goes first when the service has too much to do: a name or a tier of
+                `headgate.priority`; None leaves it to the policies.
+
+        Raises:
+            Overloaded: it has too much to do now, and did not decide.
+        """
+        return self._ask("/api/v1/check", key, tokens, metadata, priority)
 
     def peek(
-        self, key: str | None, tokens: int = 1, metadata: Mapping[str, str] | None = None
+        self,
+        key: str | None,
+        tokens: int = 1,
+        metadata: Mapping[str, str] | None = None,
+        priority: str | int | None = None,
     ) -> Decision:
         """What `check` would answer; nothing is spent."""
-        return self._ask("/api/v1/peek", key, tokens, metadata)
+        return self._ask("/api/v1/peek", key, tokens, metadata, priority)
 
     # Policies ------------------------------------------------------------------------------------
 
@@ -122,11 +141,18 @@ class Client:
     # Inside --------------------------------------------------------------------------------------
 
     def _ask(
-        self, path: str, key: str | None, tokens: int, metadata: Mapping[str, str] | None
+        self,
+        path: str,
+        key: str | None,
+        tokens: int,
+        metadata: Mapping[str, str] | None,
+        priority: str | int | None,
     ) -> Decision:
         body: dict[str, Any] = {"tokens": tokens, "metadata": dict(metadata or {})}
         if key is not None:
             body["key"] = key
+        if priority is not None:
+            body["priority"] = priority
         response = self._send("POST", path, body)
         answer = self._members(response)
         if "allowed" not in answer:

@@ -118,8 +118,9 @@ class LoadShedder:
         self._name: str = self.settings.name
         self._now = self.clock.now_ns
         self._uniform = uniform
-        self._queue = queue
-        self._load = load
+        # What they return is checked here, in our words.
+        self._queue: Callable[[], object] | None = queue
+        self._load: Callable[[], object] | None = load
         self._max_queue: i64 = self.settings.max_queue
         self._seats: i64 = self.settings.seats
         self._retry_ns: float = self.settings.retry_ns

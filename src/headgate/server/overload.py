@@ -28,7 +28,8 @@ __all__ = ["MULTIPLIERS", "RETRY_SECONDS", "SHEDDING_RATE", "THRESHOLD", "Overlo
 # should not turn work away because of one stall.
 THRESHOLD: Final = 1.0
 SHEDDING_RATE: Final = 0.1
-MULTIPLIERS: Final = (0.1, 0.5, 1.0, 1.0)
+# (The compiler loses a constant that is a tuple of so many floats; one of any number it keeps.)
+MULTIPLIERS: Final[tuple[float, ...]] = (0.1, 0.5, 1.0, 1.0)
 
 RETRY_SECONDS: Final = 2.0
 """What a refusal names, half of it more or less: 1 to 3 whole seconds in Retry-After."""

@@ -51,3 +51,17 @@ def test_what_is_not_known_is_told_with_its_status(problem):
     error = error_of(problem, 418)
     assert isinstance(error, Unreachable)
     assert "status 418" in error.message
+
+
+@pytest.mark.parametrize("kind", [errors.Overloaded, errors.CircuitOpen, errors.FeatureOff])
+def test_a_refusal_comes_back_with_what_is_known_of_its_decision(kind):
+    problem = {"code": kind.code, "detail": "x", "policy": "(overload, low)", "retry_after": 1.25}
+    error = error_of(problem, 503)
+    assert type(error) is kind
+    assert (error.decision.retry_after, error.decision.policy) == (1.25, "(overload, low)")
+    assert not error.decision.allowed
+
+
+@pytest.mark.parametrize("wait", [None, "soon", -1, True, 1e300, float("nan"), [], {}])
+def test_a_wait_that_is_none_counts_as_a_second(wait):
+    assert error_of({"code": "overloaded", "retry_after": wait}, 503).decision.retry_after == 1.0
