@@ -74,6 +74,7 @@ class Breaker:
         until: when open, the moment that ends it.
         successes: of probes, while half-open.
         step: of the ramp, from 0.
+        tripped_calls, tripped_failures, tripped_slow: what was counted when it last opened.
     """
 
     def __init__(self, rule: BreakerRule) -> None:
@@ -86,6 +87,9 @@ class Breaker:
         self.until: i64 = 0
         self.successes: i64 = 0
         self.step: i64 = 0
+        self.tripped_calls: i64 = 0
+        self.tripped_failures: i64 = 0
+        self.tripped_slow: i64 = 0
         self._span: i64 = 0
         self._closed_at: i64 = 0
         self._told_until: i64 = 0
@@ -165,7 +169,9 @@ class Breaker:
     def share(self) -> float:
         """The share of calls that passes."""
         if self.state == RAMP:
-            return self.rule.steps[self.step]
+            # Another breaker that shares the circuit may have more steps.
+            steps = self.rule.steps
+            return steps[self.step] if self.step < len(steps) else 1.0
         return 1.0 if self._admits_all() else 0.0
 
     def probes(self, now: i64) -> i64:
@@ -191,7 +197,7 @@ class Breaker:
         """Go on from what another breaker of this rule said last."""
         self._enter(state)
         self.openings = openings
-        self.step = min(step, len(self.rule.steps) - 1)
+        self.step = step
         self._step_at = now
         self._closed_at = now
         self._span = wait_ns
@@ -245,7 +251,7 @@ class Breaker:
         return True
 
     def _thin(self, now: i64, uniform: float) -> i64:
-        if uniform >= self.rule.steps[self.step] and _left_of(self._sure_at, now, self._gap_ns) > 0:
+        if uniform >= self.share() and _left_of(self._sure_at, now, self._gap_ns) > 0:
             return REFUSED
         self._sure_at = now + self._gap_ns
         return NO_LEASE
@@ -293,6 +299,10 @@ class Breaker:
             self.openings = 0
         self.openings += 1
         told = _left_of(self._told_until, now, MAX_TOLD_NS)
+        ramp = self.state == RAMP
+        self.tripped_calls = self._calls if ramp else self.window.calls
+        self.tripped_failures = self._failures if ramp else self.window.failures
+        self.tripped_slow = self._slow if ramp else self.window.slow
         self._enter(OPEN)
         self._span = max(self.rule.span(self.openings, uniform), told)
         self.until = now + self._span

@@ -420,3 +420,11 @@ def test_it_goes_on_from_what_another_one_said(state):
         assert breaker.wait(103 * SECOND) == 20 * SECOND
     if state == RAMP:
         assert breaker.share() == 0.25
+
+
+def test_a_step_that_it_does_not_have_lets_all_pass():
+    breaker = Breaker(BreakerRule(steps=()))
+    breaker.resume(RAMP, 0, 1, 2, 0)
+    assert breaker.share() == 1.0
+    assert all(call(breaker, SUCCEEDED, 6 * SECOND, 0.999) for _ in range(10))
+    assert breaker.state == CLOSED
