@@ -27,9 +27,12 @@ if TYPE_CHECKING:
         StoreUnavailable,
     )
     from headgate.gates.adaptive_limiter import AdaptiveLimiter
+    from headgate.gates.adaptive_rate import AdaptiveRate
     from headgate.gates.async_limiter import AsyncLimiter
     from headgate.gates.circuit_breaker import CircuitBreaker
     from headgate.gates.circuit_events import CircuitEvent, CircuitReport
+    from headgate.gates.daemon_guard import DaemonGuard
+    from headgate.gates.daemon_limits import DaemonLimits
     from headgate.gates.decorator import limit
     from headgate.gates.features import Features
     from headgate.gates.global_pressure import GlobalPressure
@@ -45,6 +48,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdaptiveLimiter",
+    "AdaptiveRate",
     "AsyncLimiter",
     "CircuitBreaker",
     "CircuitEvent",
@@ -52,6 +56,8 @@ __all__ = [
     "CircuitReport",
     "CircuitState",
     "Clock",
+    "DaemonGuard",
+    "DaemonLimits",
     "Decision",
     "FeatureOff",
     "Features",
@@ -79,6 +85,7 @@ __all__ = [
 
 _HOMES = {
     "AdaptiveLimiter": "headgate.gates.adaptive_limiter",
+    "AdaptiveRate": "headgate.gates.adaptive_rate",
     "AsyncLimiter": "headgate.gates.async_limiter",
     "CircuitBreaker": "headgate.gates.circuit_breaker",
     "CircuitEvent": "headgate.gates.circuit_events",
@@ -86,6 +93,8 @@ _HOMES = {
     "CircuitReport": "headgate.gates.circuit_events",
     "CircuitState": "headgate.backpressure.breaker_rule",
     "Clock": "headgate.clock",
+    "DaemonGuard": "headgate.gates.daemon_guard",
+    "DaemonLimits": "headgate.gates.daemon_limits",
     "Decision": "headgate.decision",
     "FeatureOff": "headgate.errors",
     "Features": "headgate.gates.features",

@@ -12,6 +12,7 @@ import headgate
 
 PUBLIC = {
     "AdaptiveLimiter",
+    "AdaptiveRate",
     "AsyncLimiter",
     "CircuitBreaker",
     "CircuitEvent",
@@ -19,6 +20,8 @@ PUBLIC = {
     "CircuitReport",
     "CircuitState",
     "Clock",
+    "DaemonGuard",
+    "DaemonLimits",
     "Decision",
     "FeatureOff",
     "Features",
