@@ -11,6 +11,7 @@ __all__ = [
     "MAX_COST",
     "MAX_KEY_LENGTH",
     "Text",
+    "shown",
     "valid_cost",
     "valid_count",
     "valid_key",
@@ -101,3 +102,16 @@ def whole_number(value: object) -> int | None:
         return index(value)  # type: ignore[arg-type] # what is none raises, and that is the question
     except TypeError:
         return None
+
+
+def shown(value: object) -> str:
+    """A value as a message about it shows it: short, whatever it is.
+
+    >>> shown(0.5), shown("x" * 100)
+    ('0.5', "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...")
+    """
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - of a number of 5000 digits, or of an object that has none
+        return f"a huge or strange {type(value).__name__}"
+    return text if len(text) <= 40 else f"{text[:40]}..."

@@ -83,6 +83,10 @@ class Algorithm:
         """What counts against the limit now (A14): window count, or tokens missing from the bucket."""
         return self.capacity - self.remaining(state, now)
 
+    def can_be_paced(self) -> bool:
+        """Whether it makes sense on a clock that runs faster or slower (`headgate.algorithms.paced`)."""
+        return True
+
     def dump(self, state: object, wall_offset_ns: i64) -> list[int]:
         """The state as plain whole numbers with wall time, for a snapshot."""
         raise NotImplementedError

@@ -59,6 +59,10 @@ class CalendarWindow(Algorithm):
         self._mask: i64 = (1 << limit.bit_length()) - 1
         self._bounds = self._find(0)
 
+    def can_be_paced(self) -> bool:
+        """A calendar knows but one time."""
+        return False
+
     def wait(self, state: object, cost: i64, now: i64) -> i64:
         if cost > self.capacity:
             return NEVER

@@ -21,3 +21,7 @@ __all__ = ["Concurrency"]
 @final
 class Concurrency(EventLog):
     """A7: ``limit`` permits in flight, each for ``window_ns`` at most. State: a log of the permits."""
+
+    def can_be_paced(self) -> bool:
+        """It limits no rate, and a lease lasts as long as it was said to."""
+        return False

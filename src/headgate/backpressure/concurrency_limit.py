@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from headgate.errors import InvalidInput
-from headgate.inputs import whole_number
+from headgate.inputs import shown, whole_number
 
 if TYPE_CHECKING:
     from typing import SupportsIndex
@@ -62,7 +62,7 @@ class ConcurrencyLimit:
         ):
             raise InvalidInput(
                 "a limit of calls in flight needs whole numbers with 1 <= min <= initial <= max <= "
-                f"{MOST_IN_FLIGHT}, got min {least!r:.40}, initial {initial!r:.40}, max {most!r:.40}"
+                f"{MOST_IN_FLIGHT}, got min {shown(least)}, initial {shown(initial)}, max {shown(most)}"
             )
         self.limit: i64 = start
         self.least: i64 = low

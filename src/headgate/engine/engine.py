@@ -115,6 +115,25 @@ class Engine:
         """Tell this one of denials from now on; nobody when None."""
         self._observer = observer
 
+    def adapt(self, pressure: float) -> None:
+        """Let the adaptive policies run as fast as is good at this pressure (A6).
+
+        Call it every 250 ms; more often changes nothing, and costs no more than finding out which policies
+        are adaptive.
+
+        Args:
+            pressure: 0 idle, 1 at the limit of what the system can do.
+        """
+        now = self._tick()
+        for installed in self._installed.values():
+            installed.adapt(pressure, now)
+
+    def factor(self, name: str) -> float:
+        """How many times their rate the limits of a policy run at now: 1.0 unless it is adaptive."""
+        installed = self._installed.get(name)
+        rule = None if installed is None else installed.rule
+        return 1.0 if rule is None else rule.factor
+
     # Decisions -----------------------------------------------------------------------------------
 
     def check(self, attributes: dict[str, str], cost: SupportsIndex = 1) -> Decision:

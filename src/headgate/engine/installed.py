@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final, final
 
+from headgate.algorithms.paced import EVEN
+from headgate.backpressure.adaptive_rate import PERIOD_NS
 from headgate.engine.levels import PlannedLevel, compose_key
 from headgate.engine.table import Keyspace
 from headgate.priority import tier_of
 
 if TYPE_CHECKING:
     from headgate.algorithms.base import Algorithm
+    from headgate.backpressure.adaptive_rate import AdaptiveRule
     from headgate.engine.table import KeyedTable
     from headgate.policy.model import Level, LimitSpec, Policy
 
@@ -27,16 +30,62 @@ class Installed:
         policy: what was asked for.
         number: its place among the policies; a change keeps it.
         levels: what it was compiled into.
+        rule: adapts its rates; None when nothing does.
     """
 
-    def __init__(self, policy: Policy, number: int, levels: list[PlannedLevel]) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        number: int,
+        levels: list[PlannedLevel],
+        rule: AdaptiveRule | None,
+    ) -> None:
         self.policy = policy
         self.number = number
         self.levels = levels
+        self.rule = rule
+        self._admitted = self._count(denied=False)
+        self._denied = self._count(denied=True)
 
     def keyspaces(self) -> dict[str, Keyspace]:
         """All its limits, by place."""
         return {keyspace.place: keyspace for level in self.levels for keyspace in level.keyspaces()}
+
+    def adapt(self, pressure: float, now: int) -> None:
+        """Let the limits run as fast as the rule says, if it is time to look again."""
+        rule = self.rule
+        if rule is None or not rule.is_due(now):
+            return
+        rule.update(pressure, self._is_used(rule.factor), now)
+        self.set_pace(now)
+
+    def set_pace(self, now: int) -> None:
+        """Bring all limits to the pace of the rule, or to their own when there is none."""
+        pace = EVEN if self.rule is None else round(self.rule.factor * EVEN)
+        for level in self.levels:
+            for keyspace in level.keyspaces():
+                keyspace.set_pace(pace, now)
+
+    def _is_used(self, factor: float) -> bool:
+        """Whether, since the last look, a check was denied or half of what one key may have was admitted.
+
+        Checks are counted, whatever they cost: for costly ones it is the denials that tell.
+        """
+        admitted = self._count(denied=False)
+        denied = self._count(denied=True)
+        checks, refusals = admitted - self._admitted, denied - self._denied
+        self._admitted, self._denied = admitted, denied
+        enough = max(1.0, 0.5 * factor * self._least_rate() * PERIOD_NS)
+        return refusals > 0 or checks >= enough
+
+    def _least_rate(self) -> float:
+        """Of the levels' own limits, the lowest rate, in tokens per nanosecond."""
+        specs = [level.spec for level in self.policy.levels]
+        return min(spec.rate.limit / spec.rate.window_ns for spec in specs)
+
+    def _count(self, *, denied: bool) -> int:
+        spaces = [keyspace for level in self.levels for keyspace in level.keyspaces()]
+        return sum(space.denied if denied else space.admitted for space in spaces)
 
 
 def compile_policy(
@@ -74,7 +123,19 @@ def compile_policy(
     # Only now that nothing can fail any more.
     for known, algorithm, settings in changes:
         known.change(algorithm, settings, now)
-    return Installed(policy, number, levels)
+    installed = Installed(policy, number, levels, _rule_for(policy, before))
+    if installed.rule is not None or (before is not None and before.rule is not None):
+        installed.set_pace(now)
+    return installed
+
+
+def _rule_for(policy: Policy, before: Installed | None) -> AdaptiveRule | None:
+    """The rule that a policy asks for: the one that it had, with what that has come to, if it is the same."""
+    if policy.adaptive is None:
+        return None
+    if before is not None and before.policy.adaptive == policy.adaptive:
+        return before.rule
+    return policy.adaptive.build()
 
 
 def retire_policy(before: Installed, after: Installed | None) -> None:

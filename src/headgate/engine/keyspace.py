@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from headgate.algorithms.concurrency import Concurrency
+from headgate.algorithms.paced import EVEN, Paced
 from headgate.decision import Decision
 
 if TYPE_CHECKING:
@@ -220,16 +221,31 @@ class Keyspace:
         """Go on under other settings."""
         if settings == self.settings:
             return
+        before = self.algorithm
         if len(self._states) > 0:
-            self._formers.append(_Former(self.algorithm, self.settings, self._states))
-        self._overflow = _carried(self._overflow, self.algorithm, algorithm, now)
-        self._states = self._take_back(settings)
-        self._window_before = self.algorithm.window_ns
-        self._changed_at = now
+            self._formers.append(_Former(before, self.settings, self._states))
+        self._states = {}
         self.algorithm = algorithm
         self.settings = settings
+        self._take_back()
+        self._overflow = _carried(self._overflow, before, self.algorithm, now)
+        self._window_before = before.window_ns
+        self._changed_at = now
         if len(self._formers) > _MOST_FORMERS:
             self._merge_formers(now)
+
+    def set_pace(self, pace: i64, now: i64) -> None:
+        """Let the limit run at so many thousandths of its rate; see `headgate.algorithms.paced`.
+
+        It has to be one that `Algorithm.can_be_paced`.
+        """
+        algorithm = self.algorithm
+        if isinstance(algorithm, Paced):
+            algorithm.set_pace(pace, now)
+        elif pace != EVEN:
+            paced = Paced(algorithm, now)
+            paced.set_pace(pace, now)
+            self.algorithm = paced
 
     def retire(self) -> None:
         """Drop all keys; the table's hand reclaims their slots as it passes."""
@@ -287,13 +303,14 @@ class Keyspace:
                 return True
         return False
 
-    def _take_back(self, settings: str) -> dict[str, object]:
-        """The states of the former with these settings: whose change is undone has lost nothing."""
+    def _take_back(self) -> None:
+        """Go on with the former that had these settings: whose change is undone has lost nothing."""
         for former in self._formers:
-            if former.settings == settings:
+            if former.settings == self.settings:
                 self._formers.remove(former)
-                return former.states
-        return {}
+                self._states = former.states
+                self.algorithm = former.algorithm  # with the time that its states are in
+                return
 
     def _merge_formers(self, now: i64) -> None:
         """Join the two formers that have the fewest keys.

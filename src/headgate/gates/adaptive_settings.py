@@ -14,7 +14,7 @@ from headgate.backpressure.concurrency_limit import (
 from headgate.backpressure.gradient_limit import GradientLimit
 from headgate.backpressure.vegas_limit import VegasLimit
 from headgate.errors import InvalidInput
-from headgate.inputs import whole_number
+from headgate.inputs import shown, whole_number
 
 if TYPE_CHECKING:
     from typing import SupportsIndex
@@ -97,7 +97,7 @@ def make_rule(
     if algorithm == "fixed":
         return FixedLimit(begin, low, high)
     raise InvalidInput(
-        f"algorithm must be gradient, vegas, aimd, fixed or a rule, got {algorithm!r:.60}"
+        f"algorithm must be gradient, vegas, aimd, fixed or a rule, got {shown(algorithm)}"
     )
 
 
@@ -109,5 +109,5 @@ def drop_types(drops: object) -> tuple[type[BaseException], ...]:
     """
     kinds = drops if isinstance(drops, tuple) else (drops,)
     if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
-        raise InvalidInput(f"drops must be exception types, got {drops!r:.80}")
+        raise InvalidInput(f"drops must be exception types, got {shown(drops)}")
     return kinds

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Final, SupportsIndex
 
 from headgate.algorithms import build
 from headgate.algorithms.factory import MAX_GRANULARITY
+from headgate.algorithms.paced import EVEN
+from headgate.backpressure.adaptive_rate import MOST_FACTOR
 from headgate.clock import NS_PER_SECOND, seconds_to_ns
 from headgate.engine import table as table_module
 from headgate.engine.reservations import MAX_TTL_NS
 from headgate.engine.table import Keyspace
 from headgate.errors import InvalidInput, InvalidRate
-from headgate.inputs import valid_count, whole_number
+from headgate.inputs import shown, valid_count, whole_number
 from headgate.rate import MAX_WINDOW_NS, Rate, parse_rates
 
 if TYPE_CHECKING:
@@ -22,7 +24,15 @@ if TYPE_CHECKING:
     from headgate.clock import Clock
     from headgate.engine.table import KeyedTable
 
-__all__ = ["is_atomic_build", "is_compiled", "keyspaces_for", "valid_moment", "valid_ttl"]
+__all__ = [
+    "is_atomic_build",
+    "is_compiled",
+    "keyspaces_for",
+    "require_pace",
+    "valid_moment",
+    "valid_pace",
+    "valid_ttl",
+]
 
 _CLOCK_BITS: Final = 57
 
@@ -101,6 +111,35 @@ def valid_ttl(seconds: object) -> int:
         InvalidInput: it is no number, not above zero, or longer than 366 days.
     """
     return _seconds("ttl", seconds, MAX_TTL_NS)
+
+
+def require_pace(spaces: Iterable[Keyspace]) -> None:
+    """Refuse limits whose rate cannot be changed while they run.
+
+    Raises:
+        InvalidInput: one of them has no rate, or follows a calendar.
+    """
+    if not all(space.algorithm.can_be_paced() for space in spaces):
+        raise InvalidInput(
+            "a concurrency limit has no rate to change, and a calendar has but one; use AdaptiveLimiter "
+            "for calls in flight, or leave the time zone out"
+        )
+
+
+def valid_pace(factor: object) -> int:
+    """A factor of a rate in thousandths.
+
+    Raises:
+        InvalidInput: it is no number from 0.001 to 2.
+    """
+    # NaN compares with nothing, and so is refused too.
+    if (
+        isinstance(factor, bool)
+        or not isinstance(factor, (int, float))
+        or not 0.001 <= factor <= MOST_FACTOR
+    ):
+        raise InvalidInput(f"factor must be a number from 0.001 to 2, got {shown(factor)}")
+    return round(factor * EVEN)
 
 
 def valid_moment(moment: SupportsIndex) -> int:

@@ -12,7 +12,14 @@ from headgate.engine.reservations import ReservationBook
 from headgate.engine.stats import Usage
 from headgate.engine.table import DEFAULT_MAX_KEYS, MAX_KEYS, KeyedTable, Keyspace, TableStats
 from headgate.engine.together import decide
-from headgate.gates.build import is_atomic_build, keyspaces_for, valid_moment, valid_ttl
+from headgate.gates.build import (
+    is_atomic_build,
+    keyspaces_for,
+    require_pace,
+    valid_moment,
+    valid_pace,
+    valid_ttl,
+)
 from headgate.inputs import MAX_COST, MAX_KEY_LENGTH, valid_cost, valid_count, valid_key
 
 if TYPE_CHECKING:
@@ -216,6 +223,34 @@ class Limiter:
     def stats(self) -> TableStats:
         """How many keys are kept, and what had to be given up."""
         return self._table.stats()
+
+    def answered(self) -> tuple[int, int]:
+        """Checks admitted and denied so far, over all its limits."""
+        return (
+            sum([space.admitted for space in self._spaces]),
+            sum([space.denied for space in self._spaces]),
+        )
+
+    def set_pace(self, factor: float) -> None:
+        """Let the limits run at so many times their rate, from now on; for `AdaptiveRate`.
+
+        What a key has spent stays spent, and what it has left it keeps: what changes is how fast
+        allowance comes back.
+
+        Args:
+            factor: from 0.001 to 2, in thousandths.
+
+        Raises:
+            InvalidInput: there is no rate (``concurrency``), or it follows a calendar.
+        """
+        require_pace(self._spaces)
+        pace = valid_pace(factor)
+        with self._lock:
+            now = self._tick()
+            for space in self._spaces:
+                space.set_pace(pace, now)
+        if self.lines is not None:
+            self.lines.nudge_all()
 
     def limits(self, key: str) -> list[tuple[Algorithm, object]]:
         """Each limit's algorithm with a copy of the key's state; for `headgate.gates.forecast`."""

@@ -127,6 +127,13 @@ class Lines:
             self._forecasts.pop(key, None)
             self._wake_head(key)
 
+    def nudge_all(self) -> None:
+        """Have the heads of all lines look again, because all limits changed."""
+        with self.lock:
+            self._forecasts.clear()
+            for key in list(self._lines):
+                self._wake_head(key)
+
     def has_room(self, key: str) -> bool:
         return self._total < self._max_total and self.waiting(key) < self._max_per_key
 

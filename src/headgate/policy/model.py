@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from headgate.algorithms import build, options_of
 from headgate.errors import InvalidInput, InvalidPolicy
+from headgate.policy.adaptive import AdaptiveSpec, read_adaptive
 from headgate.policy.fields import Fields
 from headgate.policy.matching import Pattern
 from headgate.priority import PRIORITIES
 from headgate.rate import Rate, parse_window
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from headgate.algorithms.base import Algorithm
 
@@ -41,6 +42,15 @@ _LIMIT_FIELDS: Final = (
     "max_delay",
 )
 _LEVEL_FIELDS: Final = (*_LIMIT_FIELDS, "dimensions", "match", "overrides")
+_POLICY_FIELDS: Final = (
+    "name",
+    "levels",
+    "priority",
+    "enabled",
+    "description",
+    "failure_mode",
+    "adaptive",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +129,7 @@ class Policy:
         priority: one of `PRIORITIES`; who is shed first under pressure.
         enabled: a policy that is not enabled applies to nothing.
         failure_mode: what to do when the shared store is gone; one of `FAILURE_MODES`.
+        adaptive: by what rule its limits run faster or slower; None when they do not.
         document: the plain document that it was read from, with nothing added.
     """
 
@@ -128,6 +139,7 @@ class Policy:
     enabled: bool = True
     description: str = ""
     failure_mode: str = "local"
+    adaptive: AdaptiveSpec | None = None
     document: dict[str, Any] = field(default_factory=dict, compare=False, hash=False, repr=False)
 
     @classmethod
@@ -138,17 +150,17 @@ class Policy:
             InvalidPolicy: with the path of the offending field.
         """
         top = Fields(data, "")
-        top.only(
-            (*_LEVEL_FIELDS, "name", "levels", "priority", "enabled", "description", "failure_mode")
-        )
+        top.only((*_LEVEL_FIELDS, *_POLICY_FIELDS))
         name = _read_name(top, "name")
+        levels = _read_levels(top, name)
         return cls(
             name=name,
-            levels=_read_levels(top, name),
+            levels=levels,
             priority=top.choice("priority", PRIORITIES, "normal"),
             enabled=top.flag("enabled", default=True),
             description=top.text("description", "", max_length=1024),
             failure_mode=top.choice("failure_mode", FAILURE_MODES, "local"),
+            adaptive=read_adaptive(top, _algorithms(levels)),
             document=deepcopy(top.data),
         )
 
@@ -189,6 +201,13 @@ def _read_levels(top: Fields, policy: str) -> tuple[Level, ...]:
         names.add(name)
         levels.append(_read_level(fields, top, f"{policy}/{name}"))
     return tuple(levels)
+
+
+def _algorithms(levels: Iterable[Level]) -> Iterator[tuple[str, bool]]:
+    """Of all limits: the algorithm's name, and whether it follows a calendar."""
+    for level in levels:
+        for spec in (level.spec, *(override.spec for override in level.overrides)):
+            yield spec.algorithm, spec.rate.tz is not None
 
 
 def _read_level(fields: Fields, parent: Fields | None, name: str) -> Level:
