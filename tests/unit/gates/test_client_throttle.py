@@ -124,11 +124,11 @@ def test_errors_that_are_no_overload_are_accepts(clock):
 
 
 def test_pressure_is_heard_and_slows_down_what_matters_least_first(clock):
-    throttle = throttle_of(clock, uniform=0.2)
+    throttle = throttle_of(clock, uniform=0.1)
     throttle.hear("search", format_pressure(1.5, 1.0, 1_000, 1))
     assert throttle.pressure("search") == 1.5
     shares = [throttle.refusal_share("search", tier) for tier in range(4)]
-    assert shares == [0.0, 0.0, 0.125, 0.25]
+    assert shares == [0.0, 0.0, 0.0625, 0.125]
     assert [bool(throttle.allow("search", tier)) for tier in range(4)] == [True, True, True, False]
 
 
@@ -139,7 +139,9 @@ def test_pressure_tightens_what_an_upstream_gets_to_refuse(clock):
     refuse(throttle, 40)
     assert throttle.refusal_share("search") == 0.0
     throttle.hear("search", PressureReport(1.0, 0.6, 1_000, 1))
-    assert throttle.refusal_share("search") == pytest.approx((100 - 66) / 101)
+    assert throttle.refusal_share("search") == 0.0
+    throttle.hear("search", PressureReport(1.5, 0.6, 1_000, 2))
+    assert throttle.refusal_share("search") == pytest.approx((100 - 72) / 101)
     clock.advance(10)
     assert throttle.refusal_share("search") == 0.0
 
