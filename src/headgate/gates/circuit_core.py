@@ -95,7 +95,7 @@ class CircuitCore:
     No lock is held while the protected code, a listener or anything else of the caller's runs.
 
     Attributes:
-        name, rule, outcomes: see `CircuitBreaker`.
+        name, rule, outcomes, clock: see `CircuitBreaker`.
         breaker: the calculator; under ``lock``.
         world: goes up when the store of a shared circuit is lost or comes back. Epochs of two worlds
             have nothing to do with each other.
@@ -118,6 +118,7 @@ class CircuitCore:
         self.rule = rule
         self.outcomes = outcomes
         self.listeners = listeners
+        self.clock = clock
         self.now: Callable[[], int] = clock.now_ns
         self.uniform = uniform
         self.breaker = Breaker(rule)
