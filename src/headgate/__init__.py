@@ -28,20 +28,27 @@ if TYPE_CHECKING:
     )
     from headgate.gates.adaptive_limiter import AdaptiveLimiter
     from headgate.gates.adaptive_rate import AdaptiveRate
+    from headgate.gates.async_bounded_loop import AsyncBoundedLoop
     from headgate.gates.async_limiter import AsyncLimiter
+    from headgate.gates.bounded_loop import BoundedLoop
     from headgate.gates.circuit_breaker import CircuitBreaker
     from headgate.gates.circuit_events import CircuitEvent, CircuitReport
+    from headgate.gates.client_throttle import ClientThrottle
     from headgate.gates.daemon_guard import DaemonGuard
     from headgate.gates.daemon_limits import DaemonLimits
     from headgate.gates.decorator import limit
     from headgate.gates.features import Features
     from headgate.gates.global_pressure import GlobalPressure
+    from headgate.gates.inbox import LoopStats
     from headgate.gates.limiter import Limiter, Reservation
     from headgate.gates.load_monitor import LoadMonitor
     from headgate.gates.load_report import LoadReport
     from headgate.gates.load_shedder import LoadShedder
+    from headgate.gates.loop_budget import LoopBudget
     from headgate.gates.peer import PeerLimiter
     from headgate.gates.permits import Permit
+    from headgate.gates.retry import RetryBudget
+    from headgate.gates.upstream import Upstream
     from headgate.rate import Rate
 
 __version__ = "0.1.0"
@@ -49,12 +56,15 @@ __version__ = "0.1.0"
 __all__ = [
     "AdaptiveLimiter",
     "AdaptiveRate",
+    "AsyncBoundedLoop",
     "AsyncLimiter",
+    "BoundedLoop",
     "CircuitBreaker",
     "CircuitEvent",
     "CircuitOpen",
     "CircuitReport",
     "CircuitState",
+    "ClientThrottle",
     "Clock",
     "DaemonGuard",
     "DaemonLimits",
@@ -72,26 +82,33 @@ __all__ = [
     "LoadMonitor",
     "LoadReport",
     "LoadShedder",
+    "LoopBudget",
+    "LoopStats",
     "Overloaded",
     "PeerLimiter",
     "Permit",
     "Rate",
     "RateLimited",
     "Reservation",
+    "RetryBudget",
     "StoreUnavailable",
     "SystemClock",
+    "Upstream",
     "limit",
 ]
 
 _HOMES = {
     "AdaptiveLimiter": "headgate.gates.adaptive_limiter",
     "AdaptiveRate": "headgate.gates.adaptive_rate",
+    "AsyncBoundedLoop": "headgate.gates.async_bounded_loop",
     "AsyncLimiter": "headgate.gates.async_limiter",
+    "BoundedLoop": "headgate.gates.bounded_loop",
     "CircuitBreaker": "headgate.gates.circuit_breaker",
     "CircuitEvent": "headgate.gates.circuit_events",
     "CircuitOpen": "headgate.errors",
     "CircuitReport": "headgate.gates.circuit_events",
     "CircuitState": "headgate.backpressure.breaker_rule",
+    "ClientThrottle": "headgate.gates.client_throttle",
     "Clock": "headgate.clock",
     "DaemonGuard": "headgate.gates.daemon_guard",
     "DaemonLimits": "headgate.gates.daemon_limits",
@@ -109,14 +126,18 @@ _HOMES = {
     "LoadMonitor": "headgate.gates.load_monitor",
     "LoadReport": "headgate.gates.load_report",
     "LoadShedder": "headgate.gates.load_shedder",
+    "LoopBudget": "headgate.gates.loop_budget",
+    "LoopStats": "headgate.gates.inbox",
     "Overloaded": "headgate.errors",
     "PeerLimiter": "headgate.gates.peer",
     "Permit": "headgate.gates.permits",
     "Rate": "headgate.rate",
     "RateLimited": "headgate.errors",
     "Reservation": "headgate.gates.limiter",
+    "RetryBudget": "headgate.gates.retry",
     "StoreUnavailable": "headgate.errors",
     "SystemClock": "headgate.clock",
+    "Upstream": "headgate.gates.upstream",
     "limit": "headgate.gates.decorator",
 }
 
