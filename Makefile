@@ -63,6 +63,14 @@ bench: $(VENV)/.bench build/compiled.stamp ## reprint the figures of docs/figure
 	@scripts/fetch_test_servers.sh || true
 	@PYTHONPATH=$(COMPILED) exec $(PY) -m benchmarks $(ARGS)
 
+.PHONY: lab
+lab: $(VENV)/.dev ## run the overload experiments in virtual time; fails when one misses a claim (ARGS=--write)
+	@$(PY) -m headgate lab run all --out build/lab $(ARGS)
+
+.PHONY: lab-live
+lab-live: $(VENV)/.dev build/compiled.stamp ## the same against real processes; leave the machine alone (ARGS=--write)
+	@PYTHONPATH=$(COMPILED) $(PY) -m headgate lab run all --live --out build/lab $(ARGS)
+
 # --- checking ---------------------------------------------------------------------------------------------
 
 .PHONY: test-servers

@@ -27,6 +27,7 @@ lab_app = typer.Typer(
 )
 
 _MISSED: Final = 1
+_DIGITS: Final = 4
 _PAGE: Final = Path("docs/laboratory.md")
 _PLOTS: Final = Path("docs/lab")
 
@@ -93,7 +94,7 @@ def _choose(which: list[str], *, live: bool) -> list[Experiment]:
     if which == ["all"]:
         return [one for one in all_experiments() if not live or one.live is not None]
     for text in which:
-        if not text.isascii() or not text.isdigit():
+        if not text.isascii() or not text.isdigit() or len(text) > _DIGITS:
             message = f"name experiments by number, or 'all' alone, got {text[:40]!a}"
             raise InvalidInput(message, field="which")
     chosen = [experiment(int(text)) for text in dict.fromkeys(which)]

@@ -53,7 +53,7 @@ def save_plot(report: Report, path: Path) -> bool:
 
 
 def _write(pixels: Any, path: Path) -> None:
-    """As a PNG of few colours, a quarter of the size; with no date inside, so equal figures make equal files."""
+    """As a PNG of few colours, a quarter of the size; no date inside, so equal figures make equal files."""
     from PIL import Image
 
     height, width, _ = pixels.shape

@@ -150,6 +150,7 @@ class Experiment:
 
 
 _DIGITS: Final = 3
+_THOUSAND: Final = 999.5
 
 
 def cell_text(cell: Cell) -> str:
@@ -162,7 +163,7 @@ def cell_text(cell: Cell) -> str:
         return cell
     if not isfinite(cell):
         return "-"
-    if isinstance(cell, int) or abs(cell) >= 10**_DIGITS:
+    if isinstance(cell, int) or abs(cell) >= _THOUSAND:
         return f"{cell:,.0f}"
     return f"{cell:.{_DIGITS}g}"
 

@@ -21,12 +21,12 @@ __all__ = ["LiveRuns", "Measured", "calibrate", "run_loads"]
 
 _SERVICE_NS: Final = NS_PER_MS
 _TIMEOUT_NS: Final = NS_PER_SECOND // 2
-_SETTLING_NS: Final = 4 * NS_PER_SECOND
-_MEASURED_NS: Final = 8 * NS_PER_SECOND
+_SETTLING_NS: Final = 3 * NS_PER_SECOND
+_MEASURED_NS: Final = 5 * NS_PER_SECOND
 _CALIBRATING_NS: Final = 3 * NS_PER_SECOND
 _OUTSTANDING: Final = 16
 _USERS: Final = 10_000
-_TRIES: Final = 3
+_TRIES: Final = 2
 _UNDISTURBED: Final = 0.98
 
 

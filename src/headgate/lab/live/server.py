@@ -95,7 +95,9 @@ class _Works:
         self._host = host
         self._now = host.clock.now_ns
         self._protection = protection
-        self._line: Line = getattr(protection, "line", None) or Fifo()
+        # An empty line is false, so None has to be asked for.
+        line: Line | None = getattr(protection, "line", None)
+        self._line: Line = Fifo() if line is None else line
         self._working = False
         host.waiting = self._line.__len__
         asyncio.get_running_loop().call_later(_TICK, self._tick)
