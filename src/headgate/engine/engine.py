@@ -128,11 +128,13 @@ class Engine:
         for installed in self._installed.values():
             installed.adapt(pressure, now)
 
-    def factor(self, name: str) -> float:
-        """How many times their rate the limits of a policy run at now: 1.0 unless it is adaptive."""
-        installed = self._installed.get(name)
-        rule = None if installed is None else installed.rule
-        return 1.0 if rule is None else rule.factor
+    def factors(self) -> dict[str, float]:
+        """For each adaptive policy, how many times their rate its limits run at now."""
+        return {
+            name: installed.rule.factor
+            for name, installed in self._installed.items()
+            if installed.rule is not None
+        }
 
     # Decisions -----------------------------------------------------------------------------------
 

@@ -137,6 +137,7 @@ class _Service:
         throttles = self._resp.door.throttles
         context.features = own_features(overload, context.service, throttles, observer)
         context.pressure.followers.append(context.features.update)
+        context.pressure.followers.append(wired.engine.adapt)
         self._stopping_resp: asyncio.Future[None] | None = None
         self._clock = clock
 

@@ -185,6 +185,14 @@ def _of_backpressure(context: Context) -> Iterator[Metric]:
     for state in CircuitState:
         breaker.add_metric(["store", state.value], float(state is now))
     yield breaker
+    factors = GaugeMetricFamily(
+        "headgate_rate_factor",
+        "How many times its rate an adaptive policy runs at.",
+        labels=["policy"],
+    )
+    for name, factor in sorted(context.service.engine.factors().items())[:_MAX_LIMITS]:
+        factors.add_metric([name], factor)
+    yield factors
     features = GaugeMetricFamily(
         "headgate_feature_on", "Whether a feature is on.", labels=["feature"]
     )

@@ -84,6 +84,9 @@ def _in_force(context: Context) -> dict[str, Any]:
                 "timeout": rules.timeout,
             }
         },
+        "adaptive": {
+            name: round(factor, 4) for name, factor in context.service.engine.factors().items()
+        },
     }
 
 
