@@ -19,6 +19,7 @@ PAGES = [
     "how-to/peers.md",
     "how-to/reservations.md",
     "how-to/hierarchies.md",
+    "how-to/shed-load.md",
 ]
 
 
