@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 from typing import TYPE_CHECKING, Final, final
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LoadShedder"]
 
+_log = logging.getLogger("headgate.shedder")
+_NOT_KNOWN: Final = float("nan")
 _TIER_OF: Final = {name: tier for tier, name in enumerate(PRIORITIES)}
 _HOUR_NS: Final = 3_600 * NS_PER_SECOND
 
@@ -60,7 +63,8 @@ class LoadShedder:
     guards beyond ``seats`` are what waits, and `allow` alone cannot be used: nobody would know when the work
     is over.
 
-    Thread-safe, and safe across asyncio tasks; nothing here waits.
+    Thread-safe, and safe across asyncio tasks; nothing here waits. A ``queue`` or ``load`` that raises is
+    logged once and counts as not known, for which nothing more is shed.
 
     Args:
         mode: one of the four.
@@ -135,6 +139,7 @@ class LoadShedder:
         self._waited: i64 = 0
         self._hour: i64 = 0
         self._started = False
+        self._failed = False
         self._last_ns: i64 = 0
         self._lock = threading.RLock()
         # See docs/adr/0004: compiled, a decision runs from its start to its end.
@@ -175,7 +180,7 @@ class LoadShedder:
     def refresh(self) -> None:
         """Look at the load or the queue now; `allow` does so itself every 100 ms."""
         waiting = self._waiting()
-        load = 0.0 if self._load is None else read_load(self._load())
+        load = self._load_now()
         now = self._now()
         with self._lock:
             self._refresh(waiting, load, now)
@@ -246,10 +251,33 @@ class LoadShedder:
     def _waiting(self) -> i64:
         """How much waits."""
         if self._queue is not None:
-            asked = self._queue()
+            try:
+                asked = self._queue()
+            except Exception:  # noqa: BLE001 - what is watched must not take its watcher with it
+                self._tell("queue")
+                return 0
             return asked if type(asked) is int and 0 <= asked <= MOST_WAITING else read_queue(asked)
         waiting = self._in_flight - self._seats
         return max(waiting, 0)
+
+    def _load_now(self) -> float:
+        """The load; NaN when it is not known."""
+        if self._load is None:
+            return 0.0
+        try:
+            asked = self._load()
+        except Exception:  # noqa: BLE001 - likewise
+            self._tell("load")
+            return _NOT_KNOWN
+        return read_load(asked)
+
+    def _tell(self, source: str) -> None:
+        """Log, once, that a source fails."""
+        if not self._failed:
+            self._failed = True
+            _log.exception(
+                "the %s of the shedder %r failed; it counts as not known", source, self._name
+            )
 
     def _decide(self, tier: i64, key: str, waiting: i64, chance: float) -> Decision:
         self._arrived[tier] += 1

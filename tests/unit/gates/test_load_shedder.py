@@ -389,6 +389,21 @@ def test_a_queue_that_returns_no_number(waiting):
         shedder.allow()
 
 
+@pytest.mark.parametrize("mode", ["tiered", "queue", "load", "pressure"])
+def test_a_source_that_fails_breaks_no_request_and_is_logged_once(mode, clock, chance, caplog):
+    def failing() -> int:
+        raise OSError("gone")
+
+    name = "load" if mode in {"load", "pressure"} else "queue"
+    shedder = LoadShedder(mode, clock=clock, uniform=chance, **{name: failing})
+    for _ in range(5):
+        assert shedder.allow("low")
+        clock.advance(0.1)
+    assert [record.message for record in caplog.records] == [
+        f"the {name} of the shedder 'shedder' failed; it counts as not known"
+    ]
+
+
 def test_queues_out_of_bounds_do_no_harm(clock, chance):
     queue = Source(-5)
     shedder = LoadShedder("queue", queue=queue, clock=clock, uniform=chance)
