@@ -115,8 +115,7 @@ class FeatureSwitch:
         self._wait = int(wait * (1.0 - _JITTER + 2.0 * _JITTER * uniform))
         self._calm_at = now + self._wait
         self.on = False
-        if wait < longest and self.doublings < _MOST_DOUBLINGS:
-            self.doublings += 1
+        self.doublings = min(self.doublings + 1, _MOST_DOUBLINGS)
 
 
 @final

@@ -118,6 +118,13 @@ def test_a_clock_that_jumps_neither_sticks_nor_overflows_it(jump):
     assert not meter.overloaded
 
 
+def test_after_a_clock_that_went_back_time_is_counted_from_there():
+    meter = PressureMeter()
+    meter.update(1.0, YEAR)
+    assert meter.update(1.0, 0) == pytest.approx(0.75)
+    assert meter.update(1.0, 0) == pytest.approx(0.75)
+
+
 @pytest.mark.parametrize("raw", [nan, -5.0, -inf])
 def test_nonsense_counts_as_idle(raw):
     meter = PressureMeter()

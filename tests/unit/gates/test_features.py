@@ -186,30 +186,65 @@ def test_one_caller_asks_its_health_and_the_others_do_not_wait(features, pressur
     assert features.is_on("extra")
 
 
-def test_a_health_check_that_hangs_does_not_keep_it_off_and_is_not_heard_later(
-    features, pressure, clock
-):
-    inside, leave = threading.Event(), threading.Event()
+class Hanging:
+    """A health check that hangs when the first thread asks, until it is let go."""
 
-    def health():
-        if threading.current_thread() is hanging:
-            inside.set()
-            leave.wait()
-            return False
-        return True
+    def __init__(self, features, late_answer):
+        self.inside, self.leave = threading.Event(), threading.Event()
+        self.late_answer = late_answer
+        self.well = True
+        self.asked = 0
+        self.thread = threading.Thread(target=features.is_on, args=("extra",))
 
+    def __call__(self):
+        self.asked += 1
+        if threading.current_thread() is self.thread:
+            self.inside.set()
+            self.leave.wait()
+            return self.late_answer
+        return self.well
+
+    def hang(self):
+        self.thread.start()
+        self.inside.wait()
+
+    def let_go(self):
+        self.leave.set()
+        self.thread.join()
+
+
+def test_a_health_check_that_hangs_does_not_keep_it_off(features, pressure, clock):
+    health = Hanging(features, late_answer=False)
+    seen = []
+    features.subscribe(lambda state: seen.append(state.on))
     features.add("extra", hold=5, health=health)
     off_and_calm(features, pressure, clock)
-    hanging = threading.Thread(target=features.is_on, args=("extra",))
-    hanging.start()
-    inside.wait()
-    clock.advance(30)
+    health.hang()
+    clock.advance(29.9)
+    assert not features.is_on("extra")
+    clock.advance(0.1)
     assert not features.is_on("extra")  # it hung: that is a no, and the wait begins anew
+    assert not features.is_on("extra")
+    assert health.asked == 1
     clock.advance(10)
     assert features.is_on("extra")
-    leave.set()
-    hanging.join()
+    health.let_go()
     assert features.is_on("extra")
+    assert seen == [False, True]
+
+
+def test_what_a_hung_health_check_says_at_last_is_not_heard(features, pressure, clock):
+    health = Hanging(features, late_answer=True)
+    features.add("extra", hold=5, health=health)
+    off_and_calm(features, pressure, clock)
+    health.hang()
+    clock.advance(30)
+    assert not features.is_on("extra")
+    health.let_go()
+    assert not features.is_on("extra")
+    health.well = False
+    clock.advance(10)
+    assert not features.is_on("extra")
 
 
 def test_a_health_check_that_is_interrupted_leaves_the_right_to_ask(features, pressure, clock):
@@ -376,6 +411,7 @@ def test_a_source_that_fails_is_no_pressure(features, pressure, clock, value, ca
         clock.advance(5)
         features.update()
     assert features.is_on("extra")
+    assert features.state("extra").pressure == 0.0
     assert len([r for r in caplog.records if "pressure source failed" in r.message]) <= 1
 
 

@@ -126,6 +126,21 @@ def test_it_tells_only_what_is_news(nodes, clock, board):
     assert board.published == before + 4  # half a second is over for all of them
 
 
+def test_what_could_not_be_told_is_told_as_soon_as_the_board_is_back(nodes, clock, board):
+    tick(nodes, clock)
+    board.broken, nodes[0].local = True, 1.9
+    nodes[0].view.exchange()
+    board.broken = False
+    nodes[0].view.exchange()
+    assert board.notes["a"].pressure == 1.9
+
+
+def test_two_notes_of_one_millisecond_have_their_order(nodes, clock):
+    first = nodes[0].view.note()
+    nodes[0].local = 1.9
+    assert nodes[0].view.note().seq > first.seq
+
+
 def test_a_node_that_starts_anew_is_believed(board, clock):
     first = Node("a", board, clock).view
     other = GlobalPressure("b", lambda: 0.0, clock=clock)

@@ -13,6 +13,7 @@ from headgate.clock import Clock
 from headgate.errors import InvalidInput
 from headgate.gates.load_monitor import LoadMonitor
 from headgate.gates.load_report import UNITS
+from headgate.gates.load_runners import Pace
 from headgate.gates.readings import Reading
 from headgate.gates.timer_lag import TimerLag
 from headgate.testing import ManualClock
@@ -257,6 +258,39 @@ async def test_a_task_takes_them_and_notes_how_late_the_loop_is(told, clock):
     told_so_far = told.reads
     await clock.sleep_async(1.0)
     assert told.reads == told_so_far
+    assert monitor.sample().resources["loop_lag"].value is None
+
+
+def test_samples_go_on_when_the_clock_goes_back(clock):
+    samples = []
+    pace = Pace(clock, TimerLag(), 0.1, lambda: samples.append(clock.now_ns()))
+    clock.advance(YEAR)
+    pace.begin()
+    clock.advance(-YEAR)
+    for _ in range(10):
+        pace.before()
+        clock.advance(0.05)
+        pace.after()
+    assert len(samples) == 6
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_it_can_be_cancelled_at_any_point(told, clock, turns):
+    monitor = LoadMonitor(readings=told, clock=clock)
+
+    async def work():
+        async with monitor:
+            await clock.sleep_async(0.02)
+
+    task = asyncio.create_task(work())
+    for _ in range(turns):
+        await asyncio.sleep(0)  # noqa: TID251 - a turn of the event loop, and no time
+    task.cancel()
+    await asyncio.wait([task])
+    for _ in range(3):
+        await asyncio.sleep(0)  # noqa: TID251 - likewise
+    assert monitor._runner is None
+    assert [t.get_name() for t in asyncio.all_tasks() if "load-monitor" in t.get_name()] == []
 
 
 async def test_it_ends_with_the_block_even_when_that_raises(monitor, clock):
@@ -465,7 +499,11 @@ def test_a_probe_that_is_overdue_counts_already():
     assert lag.take(90) == 0
     assert lag.take(400) == 300
     lag.fired(500)
+    lag.arm(600)
     assert lag.take(500) == 400
+    lag.fired(601)
+    lag.arm(700)
+    assert lag.take(800) == 100
 
 
 def test_a_probe_that_woke_before_its_time_is_not_late():
