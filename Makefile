@@ -65,7 +65,7 @@ bench: $(VENV)/.bench build/compiled.stamp ## reprint the figures of docs/figure
 
 .PHONY: lab
 lab: $(VENV)/.dev ## run the overload experiments in virtual time; fails when one misses a claim (ARGS=--write)
-	@$(PY) -m headgate lab run all --out build/lab $(ARGS)
+	@$(PY) -m headgate lab run all --jobs $$(nproc) --out build/lab $(ARGS)
 
 .PHONY: lab-live
 lab-live: $(VENV)/.dev build/compiled.stamp ## the same against real processes; leave the machine alone (ARGS=--write)

@@ -14,6 +14,8 @@ from headgate.clock import SystemClock
 from headgate.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from headgate.lab.report import Experiment
     from headgate.lab.running import Outcome
 
@@ -41,7 +43,7 @@ def lab_list(as_json: AsJson = False) -> None:
 
 
 @lab_app.command("run", epilog="Example: `headgate lab run 1 3 --live`")
-def lab_run(
+def lab_run(  # noqa: PLR0913, PLR0917 - one for each option
     which: Annotated[
         list[str], typer.Argument(help="Numbers of experiments, or 'all'.", metavar="N|all")
     ],
@@ -61,6 +63,9 @@ def lab_run(
     write: Annotated[
         bool, typer.Option("--write", help=f"Put tables into {_PAGE} and pictures into {_PLOTS}.")
     ] = False,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", help="How many run at a time (not with --live).", min=1)
+    ] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Run experiments; print their tables, charts and verdicts.
@@ -68,14 +73,10 @@ def lab_run(
     The exit code is 0 when everything was shown that must be, 1 when something was missed or failed, and 2
     when it could not be run as asked.
     """
-    from headgate.lab.running import run_experiment
-
     chosen = _choose(which, live=live)
     directory = _PLOTS if write else out
     outcomes = []
-    for one in chosen:
-        with lab_progress(f"{one.number}. {one.title}", quiet=as_json) as progress:
-            outcome = run_experiment(one, SystemClock(), progress, seed=seed, live=live)
+    for outcome in _run(chosen, seed, 1 if live else jobs, live=live, quiet=as_json):
         outcomes.append(outcome)
         if not as_json:
             show_outcome(outcome, charts=charts)
@@ -103,6 +104,20 @@ def _choose(which: list[str], *, live: bool) -> list[Experiment]:
             message = f"experiment {one.number} has no live half; leave out --live"
             raise InvalidInput(message, field="live")
     return chosen
+
+
+def _run(
+    chosen: list[Experiment], seed: int, jobs: int, *, live: bool, quiet: bool
+) -> Iterator[Outcome]:
+    from headgate.lab.running import run_experiment, run_side_by_side
+
+    if jobs > 1:
+        yield from run_side_by_side([one.number for one in chosen], seed, jobs)
+        return
+    for one in chosen:
+        with lab_progress(f"{one.number}. {one.title}", quiet=quiet) as progress:
+            outcome = run_experiment(one, SystemClock(), progress, seed=seed, live=live)
+        yield outcome
 
 
 def _keep(outcome: Outcome, directory: Path | None, *, write: bool) -> None:

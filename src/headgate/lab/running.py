@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import traceback
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
+from headgate.clock import SystemClock
 from headgate.errors import HeadgateError
+from headgate.lab.experiments import experiment as find_experiment
+from headgate.lab.report import ignore_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from headgate.clock import Clock
     from headgate.lab.report import Experiment, Progress, Report
 
-__all__ = ["Outcome", "run_experiment"]
+__all__ = ["Outcome", "run_experiment", "run_side_by_side"]
 
 
 @dataclass(frozen=True)
@@ -79,3 +87,14 @@ def run_experiment(
         failure = f"{type(error).__name__}: {error}"
         details = traceback.format_exc()
     return Outcome(experiment, report, failure, details, (clock.now_ns() - began) / 1e9)
+
+
+def run_side_by_side(numbers: Iterable[int], seed: int, jobs: int) -> Iterator[Outcome]:
+    """Run virtual halves, several at a time, each in a process; outcomes come in the order asked for."""
+    # A fresh interpreter for each process: what this one holds (threads, terminals) is not copied.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(partial(_run_by_number, seed), numbers)
+
+
+def _run_by_number(seed: int, number: int) -> Outcome:
+    return run_experiment(find_experiment(number), SystemClock(), ignore_progress, seed=seed)

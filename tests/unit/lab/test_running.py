@@ -7,7 +7,7 @@ import pytest
 from headgate.errors import NotFound, Unreachable
 from headgate.lab.experiments import all_experiments, experiment
 from headgate.lab.report import Claim, Experiment, Report, ignore_progress
-from headgate.lab.running import run_experiment
+from headgate.lab.running import run_experiment, run_side_by_side
 from headgate.testing import ManualClock
 
 
@@ -79,3 +79,9 @@ def test_experiments_are_found_by_number():
     assert experiment(2).name == "exp02"
     with pytest.raises(NotFound, match="there is no experiment 99"):
         experiment(99)
+
+
+@pytest.mark.slow
+def test_side_by_side_each_has_a_process_whose_error_comes_home():
+    with pytest.raises(NotFound, match="there is no experiment 99"):
+        list(run_side_by_side([99], seed=1, jobs=1))
