@@ -46,7 +46,7 @@ from headgate.backpressure.outcome_window import FAILED, OutcomeWindow
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
-__all__ = ["ANY_CALL", "IGNORED", "NO_LEASE", "REFUSED", "Breaker"]
+__all__ = ["ANY_CALL", "IGNORED", "NO_LEASE", "REFUSED", "SOON_NS", "Breaker"]
 
 REFUSED: Final = -1
 NO_LEASE: Final = 0
@@ -58,6 +58,9 @@ IGNORED: Final = 4
 
 MAX_TOLD_NS: Final = 3_600_000_000_000
 """The longest that a callee may ask for: an hour."""
+
+SOON_NS: Final = 1_000_000_000
+"""What a call is told to wait, at most, that found all probes under way. When they end nobody knows."""
 
 
 @final
@@ -229,7 +232,7 @@ class Breaker:
     def _until_free(self, now: i64) -> i64:
         if len(self._leases) < self.rule.probes:
             return 0
-        least = self.rule.lease_ns
+        least = min(self.rule.lease_ns, SOON_NS)
         for until in self._leases.values():
             least = min(least, _left_of(until, now, self.rule.lease_ns))
         return least

@@ -11,6 +11,7 @@
 local CLOSED, OPEN, HALF_OPEN, RAMP, FORCED_OPEN, METRICS_ONLY = 0, 1, 2, 3, 4, 6
 local IGNORED, REFUSED, MILLION = 4, -1, 1000000
 local MAX_TOLD = 3600 * MILLION
+local SOON = MILLION
 local KEPT_MS = 86400000
 
 local rule = cjson.decode(ARGV[1])
@@ -252,7 +253,7 @@ local function wait()
   if circuit.state == OPEN then return left_of(circuit.until_at, circuit.span) end
   if circuit.state == FORCED_OPEN then return rule.open_us end
   if circuit.state ~= HALF_OPEN or #circuit.leases < rule.probes then return 0 end
-  local least = rule.lease_us
+  local least = math.min(rule.lease_us, SOON)
   for _, one in ipairs(circuit.leases) do
     least = math.min(least, left_of(one[2], rule.lease_us))
   end

@@ -6,7 +6,7 @@ import random
 import threading
 from typing import TYPE_CHECKING, Final, final
 
-from headgate.backpressure.breaker import ANY_CALL, NO_LEASE, REFUSED, Breaker
+from headgate.backpressure.breaker import ANY_CALL, NO_LEASE, REFUSED, SOON_NS, Breaker
 from headgate.backpressure.breaker_rule import CLOSED, HALF_OPEN, OPEN, STATES, BreakerRule
 from headgate.backpressure.outcome_window import SLOW, SUCCEEDED
 from headgate.clock import NS_PER_SECOND
@@ -161,7 +161,8 @@ class CircuitCore:
             permit = CircuitPermit(self, breaker.epoch if epoch == ANY_CALL else epoch, lease, now)
             if lease == REFUSED:
                 self.refused += 1
-                permit.retry_after_ns = breaker.wait(now)
+                # The mirror of a shared circuit does not know the leases of others.
+                permit.retry_after_ns = breaker.wait(now) or SOON_NS
             changed = self.noted(state, now)
         if changed:
             self.tell()
