@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_type
 
+import httpx
 from fastapi import Depends, FastAPI
 from starlette.applications import Starlette
 
 from headgate import (
+    AsyncBoundedLoop,
     AsyncLimiter,
+    BoundedLoop,
     CircuitState,
+    ClientThrottle,
     Decision,
+    Features,
+    GlobalPressure,
     Limiter,
+    LoadMonitor,
+    LoadReport,
     LoadShedder,
+    LoopBudget,
+    LoopStats,
     PeerLimiter,
     Rate,
     RateLimited,
+    RetryBudget,
+    Upstream,
     limit,
 )
 from headgate.engine.stats import Usage
@@ -24,6 +36,7 @@ from headgate.headers import HeaderWriter
 from headgate.integrations.asgi import RateLimitMiddleware
 from headgate.integrations.attributes import by_client_address, by_header
 from headgate.integrations.fastapi import RESPONSES, RateLimit
+from headgate.integrations.httpx import AsyncBackpressureTransport, BackpressureTransport
 from headgate.key import ClientAddresses
 
 if TYPE_CHECKING:
@@ -210,3 +223,92 @@ def shedders() -> None:
         return len(user)
 
     assert_type(work("ann"), int)
+
+
+def pressures() -> None:
+    monitor = LoadMonitor(interval=0.1, max_memory_mb=512, max_cpu_percent=150.0)
+    with monitor as running:
+        assert_type(running, LoadMonitor)
+    assert_type(monitor.pressure(), float)
+    assert_type(monitor.overloaded, bool)
+    assert_type(monitor.report(), LoadReport)
+    assert_type(monitor.report().resources["cpu"].ratio, float | None)
+    monitor.subscribe(lambda report: print(report.cause))()
+    cluster = GlobalPressure("a", monitor.pressure, capacity=4)
+    assert_type(cluster.sick(), list[str])
+
+
+def features() -> None:
+    switches = Features(LoadMonitor().pressure)
+    switches.add("extra", off_at="high", hold=2, fallback=lambda item: 0)
+    assert_type(switches.is_on("extra"), bool)
+    assert_type(switches.states()[0].forced, bool | None)
+
+    @switches.feature("more", fallback=lambda item: 0, off_at=0.5)
+    def more(item: str) -> int:
+        return len(item)
+
+    @switches.feature("extra")
+    async def extra(item: str) -> int:
+        return len(item)
+
+    assert_type(more("a"), int)
+    switches.force("extra", None)
+
+
+def loops() -> None:
+    budget = LoopBudget.discovery()
+    LoopBudget(10, 60.0, first_backoff=0.1, max_backoff=5)
+    assert_type(budget.consume(5), bool)
+    assert_type(budget.can_proceed(), bool)
+    assert_type(budget.utilization, float)
+    assert_type(budget.backoff(), float)
+    loop = BoundedLoop(takes_text, budget, overflow="drop_newest")
+    assert_type(loop, BoundedLoop[str])
+    assert_type(loop.put("a"), bool)
+    loop.put(5)  # type: ignore[arg-type]
+    BoundedLoop(takes_text, overflow="drop_all")  # type: ignore[arg-type]
+    with loop as running:
+        assert_type(running, BoundedLoop[str])
+        assert_type(running.stats(), LoopStats)
+        assert_type(running.stats().hung, int)
+
+
+async def async_loops() -> None:
+    assert_type(await LoopBudget.network().backoff_async(), float)
+    async with AsyncBoundedLoop(takes_text, overflow=takes_text, receive_timeout=None) as loop:
+        assert_type(loop, AsyncBoundedLoop[str])
+        assert_type(await loop.poll(), bool)
+        loop.stop(drain=True)
+
+
+def takes_text(text: str) -> None: ...
+
+
+search_index = Upstream("search", timeout=2.0, budget=RetryBudget(), throttle=ClientThrottle())
+
+
+@search_index
+def find(text: str, most: int = 5) -> list[str]:
+    return [text] * most
+
+
+@search_index.at("low")
+async def find_later(text: str) -> list[str]:
+    return [text]
+
+
+async def upstreams() -> None:
+    assert_type(find("a", most=2), list[str])
+    find(5)  # type: ignore[arg-type]
+    assert_type(await find_later("a"), list[str])
+    assert_type(search_index.pressure, float)
+    throttle = ClientThrottle(multiplier=1.5)
+    with throttle.guard("search", priority=3) as decision:
+        assert_type(decision, Decision)
+    async with throttle.guard("search"):
+        pass
+    throttle.hear("search", None)
+    assert_type(RetryBudget().take("search"), bool)
+    httpx.Client(transport=BackpressureTransport(httpx.HTTPTransport(), priority="low"))
+    httpx.AsyncClient(transport=AsyncBackpressureTransport(timeout=2.0))

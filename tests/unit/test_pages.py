@@ -19,6 +19,10 @@ PAGES = [
     "how-to/peers.md",
     "how-to/reservations.md",
     "how-to/hierarchies.md",
+    "how-to/switch-features-off.md",
+    "how-to/load-and-pressure.md",
+    "how-to/call-an-upstream.md",
+    "how-to/loops.md",
     "how-to/shed-load.md",
 ]
 

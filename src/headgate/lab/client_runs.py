@@ -145,7 +145,7 @@ class ClientRun:
         self._arrivals(time, clients, capacity, exponential(_VIRTUAL_SERVICE_NS))
         for second, speed in self.speeds:
             time.at(round(second * NS_PER_SECOND), setattr, backend.server, "speed", speed)
-        time.run(asked.end_ns)
+        time.run(asked.end_ns + self.patience_ns)
         return Outcome(asked, seen, clients.withheld, capacity)
 
     def live(self, kind: Kind, capacity: float) -> Outcome:
@@ -170,7 +170,7 @@ class ClientRun:
             self._arrivals(time, clients, capacity, constant(_LIVE_SERVICE_NS))
             for second, speed in self.speeds:
                 time.at(round(second * NS_PER_SECOND), remote.set_speed, speed)
-            time.run(asked.end_ns)
+            time.run(asked.end_ns + self.patience_ns)
             after, after_ns = remote.usage(), time.real_now()
         share = (after.processor - before.processor) * NS_PER_SECOND / (after_ns - before_ns)
         return Outcome(asked, seen, clients.withheld, capacity), share / min(self.load, 1.0)

@@ -20,7 +20,7 @@ __all__ = ["EXPERIMENT", "virtual"]
 
 _TITLE: Final = f"Client throttle, {CLIENTS} clients"
 _LOADS: Final = (2.0, 4.0, 10.0)
-_SETTLE: Final = 3.0
+_SETTLE: Final = 5.0
 _OURS: Final = "Headgate, throttle and X-Pressure"
 _PRESSED: Final = "headgate.lab.clients:pressed"
 
