@@ -233,7 +233,7 @@ def pressures() -> None:
     assert_type(monitor.overloaded, bool)
     assert_type(monitor.report(), LoadReport)
     assert_type(monitor.report().resources["cpu"].ratio, float | None)
-    monitor.subscribe(lambda report: print(report.cause))()
+    monitor.subscribe(lambda report: report.cause)()
     cluster = GlobalPressure("a", monitor.pressure, capacity=4)
     assert_type(cluster.sick(), list[str])
 

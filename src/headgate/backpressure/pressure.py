@@ -50,7 +50,7 @@ ON_AT: Final = 1.0
 OFF_BELOW: Final = 0.7
 
 # Twice the limit says all there is to say: controllers cut by half at most. Without a ceiling, one stall of
-# five seconds (p = 50) would keep the smoothed value above the limit for three and a half seconds after.
+# five seconds (p = 50) would keep overload on for four seconds after; with it, it is one.
 CEILING: Final = 2.0
 
 

@@ -98,11 +98,15 @@ def test_overload_is_on_at_1_and_off_below_seven_tenths():
     assert not meter.overloaded
 
 
-def test_a_huge_stall_is_forgotten_in_half_a_second():
+@pytest.mark.parametrize(("elapsed", "steps"), [(0, 4), (50, 10)])
+def test_a_huge_stall_is_forgotten_in_a_second(elapsed, steps):
     meter = PressureMeter()
-    meter.update(1e9, 0)
-    for tick in range(1, 6):
-        meter.update(0.0, tick * STEP)
+    meter.update(0.0, 0)
+    start = (elapsed + 1) * STEP
+    meter.update(1e9, start)
+    for tick in range(1, steps + 1):
+        assert meter.overloaded
+        meter.update(0.0, start + tick * STEP)
     assert not meter.overloaded
 
 
