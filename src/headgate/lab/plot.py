@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final
 
 from headgate.lab.panels import is_bare, is_bound, is_ours, panels_of
@@ -22,7 +23,8 @@ _OTHERS: Final = ("#e08a1e", "#2a9d6f", "#8e5bb5", "#4fb3bf", "#a0785a", "#d36ba
 # Several lines of ours in one panel (by tier, by node): shades of one hue, strong to light.
 _OUR_SHADES: Final = ("#1f5fbf", "#4f8fdf", "#86b6f0", "#12305f", "#b4d2f7")
 _FEW_POINTS: Final = 25
-_COLOURS: Final = 64
+_COLOURS: Final = 128
+_LABEL_WIDTH: Final = 30
 
 
 def save_plot(report: Report, path: Path) -> bool:
@@ -58,7 +60,9 @@ def _write(pixels: Any, path: Path) -> None:
 
     height, width, _ = pixels.shape
     picture = Image.frombuffer("RGBA", (width, height), pixels, "raw", "RGBA", 0, 1)
-    picture.convert("RGB").quantize(_COLOURS).save(path, optimize=True)
+    # By coverage of the colours, not by how many pixels have them: a thin line keeps its own.
+    few = picture.convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE)
+    few.save(path, optimize=True)
 
 
 def _draw(axis: Any, panel: Panel, report: Report, styles: dict[str, dict[str, Any]]) -> None:
@@ -83,7 +87,8 @@ def _explain(axis: Any) -> None:
     """The legend, ours first; a panel with the lines of the one above needs none."""
     handles, labels = axis.get_legend_handles_labels()
     place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
-    axis.legend(handles[::-1], labels[::-1], fontsize=8, frameon=False, **place)
+    texts = [fill(label, _LABEL_WIDTH) for label in labels[::-1]]
+    axis.legend(handles[::-1], texts, fontsize=8, frameon=False, **place)
 
 
 def _log_x(axis: Any, values: list[float]) -> None:
