@@ -197,78 +197,82 @@ class PriorityModel(FairModel):
         return PriorityOrder(MAX_WAIT, room, WEIGHTS)
 
     def age(self, now: int) -> None:
-        for level in (1, 2, 3):
-            due = [
-                entry
-                for entry in self.lanes[level].waiting
-                if entry.level == entry.tier and now - entry.arrived >= MAX_WAIT // 2
-            ]
-            for entry in sorted(due, key=lambda entry: (entry.arrived, entry.number)):
-                self.lanes[level].drop(entry)
-                if not self.lanes[level].waiting:
-                    self.claims[level] = 0.0
-                entry.level = level - 1
-                self.lanes[level - 1].prepare(entry)
-                self.lanes[level - 1].add(entry)
+        for tier in (1, 2, 3):
+            for entry in self.lanes[tier].waiting:
+                if entry.level == tier and now - entry.arrived >= MAX_WAIT // 2:
+                    entry.level = tier - 1
+            self.forget(tier)
+
+    def standing(self, level: int) -> list[Entry]:
+        """Those in a tier, in order; on a tie who has aged into it, and then who came first."""
+        entries = [e for lane in self.lanes for e in lane.waiting if e.level == level]
+        return sorted(entries, key=lambda e: (self.lead(e), e.level == e.tier, e.finish, e.number))
+
+    def lead(self, entry: Entry) -> float:
+        return entry.finish - self.lanes[entry.tier].virtual
 
     def prepare(self, entry: Entry, now: int) -> None:
         self.age(now)
         entry.charge = entry.cost * self.mean.get()
-        self.lanes[entry.level].prepare(entry)
+        self.lanes[entry.tier].prepare(entry)
 
     def add(self, entry: Entry, now: int) -> None:
-        self.lanes[entry.level].add(entry)
+        self.lanes[entry.tier].add(entry)
 
     def first(self, now: int) -> Entry | None:
         self.age(now)
-        heads = [lane.ranked()[0] if lane.waiting else None for lane in self.lanes]
+        heads = [self.standing(level)[:1] for level in range(4)]
         for level in (3, 2, 1):
-            head = heads[level]
-            if head is not None and self.claims[level] >= head.charge:
-                return head
-        return next((head for head in heads if head is not None), None)
+            for head in heads[level]:
+                if self.claims[level] >= head.charge:
+                    return head
+        return next((head for some in heads for head in some), None)
 
     def victim(self, newcomer: Entry, now: int) -> Entry | None:
-        sizes = [len(lane.waiting) for lane in self.lanes]
+        sizes = [len(self.standing(level)) for level in range(4)]
         poor = sizes[newcomer.level] < self.kept
         for level in (3, 2, 1, 0):
+            tail = self.standing(level)[-1:]
             if level == newcomer.level:
-                own = self.lanes[level].victim(newcomer)
-                if own is not None or not poor:
-                    return own
+                for last in tail:
+                    mine = (last.tier, last.flow) == (newcomer.tier, newcomer.flow)
+                    if not mine and self.lead(newcomer) < self.lead(last):
+                        return last
+                if not poor:
+                    return None
             elif sizes[level] > self.kept and (level > newcomer.level or poor):
-                return self.lanes[level].ranked()[-1]
+                return tail[0]
         return None
 
     def gain(self, level: int, work: float) -> None:
         for other in range(4):
-            if other != level and self.lanes[other].waiting:
+            if other != level and self.standing(other):
                 self.claims[other] += 0.05 * work
 
     def take(self, entry: Entry, now: int) -> None:
         level = entry.level
-        self.lanes[level].take(entry)
+        self.lanes[entry.tier].take(entry)
         entry.paid = max(0.0, min(self.claims[level], entry.charge))
         self.claims[level] -= entry.paid
         self.gain(level, entry.charge)
         self.forget(level)
 
     def drop(self, entry: Entry, now: int) -> None:
-        self.lanes[entry.level].drop(entry)
+        self.lanes[entry.tier].drop(entry)
         self.forget(entry.level)
 
     def forget(self, level: int) -> None:
-        if not self.lanes[level].waiting:
+        if not self.standing(level):
             self.claims[level] = 0.0
 
     def done(self, entry: Entry, served: int, now: int) -> None:
         self.mean.see(served)
         took = float(entry.seats * served)
         more = took - entry.charge
-        if self.lanes[entry.level].waiting and entry.paid > 0:
+        if self.standing(entry.level) and entry.paid > 0:
             self.claims[entry.level] -= more * entry.paid / entry.charge
         self.gain(entry.level, more)
-        self.lanes[entry.level].done(entry, took)
+        self.lanes[entry.tier].done(entry, took)
 
 
 class ClassModel(FairModel):

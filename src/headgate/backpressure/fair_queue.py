@@ -48,6 +48,7 @@ class FairLane:
 
     Attributes:
         work: what all that wait were charged, in seat-nanoseconds.
+        aged: those that wait and stand one tier better than their own; ``len`` counts the others.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class FairLane:
     ) -> None:
         self._book = FlowBook(weights, max_flows, secret)
         self._ranking = Ranking()
+        self.aged = Ranking()
         self._virtual = 0.0
         self._open = 0
         self.work = 0.0
@@ -79,6 +81,16 @@ class FairLane:
         self.work += candidate.charge
         self._ranking.add(candidate.finish, candidate)
 
+    def age(self, candidate: Candidate) -> None:
+        """It stands among the aged from now on, with the virtual times that it has."""
+        self._ranking.remove(candidate.finish, candidate)
+        candidate.level -= 1
+        self.aged.add(candidate.finish, candidate)
+
+    def lead(self, candidate: Candidate) -> float:
+        """How far its finish is ahead of the virtual time; less goes first, here and across lanes."""
+        return candidate.finish - self._virtual
+
     def first(self) -> Candidate | None:
         return self._ranking.first()
 
@@ -97,9 +109,11 @@ class FairLane:
 
     def remove(self, candidate: Candidate, *, seated: bool) -> None:
         """It takes its seat, or is gone."""
-        self._ranking.remove(candidate.finish, candidate)
+        ranking = self._ranking if candidate.level == candidate.tier else self.aged
+        ranking.remove(candidate.finish, candidate)
         # Nothing waits, nothing is owed: what rounding left of the sum goes.
-        self.work = self.work - candidate.charge if len(self._ranking) else 0.0
+        waits = len(self._ranking) or len(self.aged)
+        self.work = self.work - candidate.charge if waits else 0.0
         if seated:
             progress = candidate.charge / max(self._book.open_weight, _LEAST_WEIGHT)
             self._virtual = max(self._virtual + progress, candidate.start)

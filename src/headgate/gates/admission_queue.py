@@ -45,6 +45,7 @@ __all__ = ["Admission", "AdmissionQueue", "AdmissionStats"]
 
 _log: Final = logging.getLogger("headgate.gates")
 _LEAST_RETRY_NS: Final = NS_PER_SECOND // 10
+_LEAST_PAUSE_NS: Final = 1_000
 _W = TypeVar("_W", bound=Waiter)
 
 
@@ -243,9 +244,10 @@ class AdmissionQueue:
         with self._lock:
             standing = candidate.standing
             if standing is Standing.WAITING:
-                # Never 0, which would mean that it is seated: time may have gone on since the change.
-                left_ns = max(1, self._seating.patience_left(candidate, self._now()))
-                return left_ns / NS_PER_SECOND
+                # Never 0, which would mean that it is seated: time may have gone on since the change. And
+                # not so little that an event loop takes it for nothing and comes back at once.
+                left_ns = self._seating.patience_left(candidate, self._now())
+                return max(_LEAST_PAUSE_NS, left_ns) / NS_PER_SECOND
             waited = self._seating.waited(candidate)
         if standing is Standing.SEATED or standing is Standing.EXPIRED:
             self._tell(waited / NS_PER_SECOND)
