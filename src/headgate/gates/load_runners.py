@@ -1,6 +1,6 @@
 """Who takes the samples of a load monitor while it is entered: a task, or a thread.
 
-Both sleep for a tenth of the interval, again and again, and note how late they woke.
+Both sleep for a fifth of the interval, again and again, and note how late they woke.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pace", "Runner", "TaskRunner", "ThreadRunner"]
 
-_PROBES: Final = 10
+_PROBES: Final = 5
 _LONGEST_PROBE: Final = 0.1
 
 
