@@ -62,7 +62,8 @@ class _Manners:
         upstream: names the upstream of a request; `by_origin` unless told otherwise.
         priority: of requests that do not say (``extensions={"priority": ...}``).
         timeout: seconds after which a request may not be tried again, for those that do not say
-            (``extensions={"deadline": ...}``); the timeouts of its attempts are shortened to what is left.
+            (``extensions={"deadline": ...}``); of those that do, the timeouts of each attempt are shortened
+            to what is left.
         attempts, throttle, budget, first_backoff, max_backoff, clock, uniform: see `Upstream`.
 
     Raises:
@@ -242,9 +243,9 @@ def _can_be_sent_again(request: httpx.Request) -> bool:
 
 
 def _hurry(request: httpx.Request, attempts: Attempts) -> None:
-    """Let no step of an attempt take longer than what is left until the deadline."""
+    """Let no step of an attempt take longer than what is left until the deadline that the request set."""
     left = attempts.seconds_left
-    if left is None:
+    if left is None or "deadline" not in request.extensions:
         return
     given = request.extensions.get("timeout") or {}
     steps = {name: given.get(name) for name in ("connect", "read", "write", "pool")}

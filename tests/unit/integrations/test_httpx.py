@@ -257,6 +257,9 @@ def test_a_request_says_its_deadline_and_no_step_takes_longer(clock, caller):
     first, second = [extensions["timeout"] for _, extensions in script.requests]
     assert first == {"read": 0.5, "connect": 2.0, "write": 2.0, "pool": 2.0}
     assert second == pytest.approx({"read": 0.5, "connect": 1.9, "write": 1.9, "pool": 1.9})
+    script.outcomes.append(httpx.Response(200))
+    call(extensions={"timeout": {"read": 99.0}})
+    assert script.requests[-1][1]["timeout"] == {"read": 99.0}
     with pytest.raises(InvalidInput, match="deadline must be"):
         call(extensions={"deadline": -1})
 
