@@ -54,8 +54,8 @@ class AddedShedding:
 
     ::
 
-        level += (load - threshold) * rate             each period, below the threshold besides:
-        level -= level / 10
+        level += (load - threshold) * rate             each period; below the threshold, then:
+        level *= 0.9
         part of a tier = level * multiplier[tier]      within 0 to 0.99
 
     So the tiers with a high multiplier go first, and the next ones follow while that is not enough. Below
@@ -94,7 +94,9 @@ class AddedShedding:
     def update(self, load: float, now: i64) -> None:
         """Take in the load; a load that is not known (NaN) changes nothing.
 
-        What is late by more than ten periods counts as ten, and a clock that went back as one.
+        An update that comes late adds no more than one in time: often it is late because all stood still, and
+        then nothing was let in meanwhile. It eases off for all the time that passed, up to ten periods. A
+        clock that went back counts as one period.
         """
         elapsed = now - self._last_ns
         steps: float = 1.0
@@ -104,9 +106,10 @@ class AddedShedding:
         self._last_ns = now
         if load != load:  # noqa: PLR0124 - NaN
             return
-        level = self.level + steps * (load - self._threshold) * self._rate
-        if load < self._threshold:
-            level -= self.level * (1.0 - (1.0 - _EASING) ** steps)
+        excess = load - self._threshold
+        level = self.level + min(steps, 1.0) * excess * self._rate
+        if excess < 0.0:
+            level = (self.level + steps * excess * self._rate) * (1.0 - _EASING) ** steps
         self.level = min(max(level, 0.0), self._most)
         for tier in range(len(self.parts)):
             self.parts[tier] = min(self.level * self._multipliers[tier], MOST_SHED)

@@ -53,6 +53,7 @@ class Overload:
     def __init__(self, clock: Clock, uniform: Callable[[], float] = random.random) -> None:
         self.sheds = False
         self.pressure: float = 0.0
+        self._now: float = 0.0
         self.shed: list[int] = [0] * TIERS
         self.asked: i64 = 0
         self.uniform = uniform
@@ -81,9 +82,15 @@ class Overload:
         self._shedder = self._build()
         self.sheds = False
 
-    def look(self, pressure: float) -> None:
-        """Take in the pressure; the service's monitor says it every 100 ms."""
+    def look(self, pressure: float, now: float) -> None:
+        """Take in the pressure, every 100 ms.
+
+        Args:
+            pressure: as it is shown.
+            now: as it is shed by.
+        """
         self.pressure = pressure
+        self._now = now
         self._shedder.refresh()
         self.sheds = not self._shedder.is_calm
 
@@ -119,7 +126,7 @@ class Overload:
         )
 
     def _load(self) -> float:
-        return self.pressure
+        return self._now
 
     def _chance(self) -> float:
         return self.uniform()

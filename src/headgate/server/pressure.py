@@ -74,23 +74,27 @@ class Pressure:
         return self._overload.pressure
 
     def observe(self, report: LoadReport) -> None:
-        """Hear of a sample; a listener of the monitor."""
-        self.report = report
-        self.tell(report.pressure)
+        """Hear of a sample; a listener of the monitor.
 
-    def tell(self, pressure: float) -> None:
-        """Hear of the pressure."""
-        self._overload.look(pressure)
+        What is shed by is the sample or its smoothed value, whichever is lower: a stall that is over is no
+        reason to shed, though the smoothed value remembers it, and neither is one that was short.
+        """
+        self.report = report
+        self.tell(report.pressure, min(report.pressure, report.raw))
+
+    def tell(self, pressure: float, now: float | None = None) -> None:
+        """Hear of the pressure, and of what it is just now when that is less."""
+        self._overload.look(pressure, pressure if now is None else now)
         for follower in self.followers:
             follower(pressure)
-        now = self._wall_ms()
+        wall = self._wall_ms()
         shown, admitted, since = self._worded
-        old = not 0 <= now - since < _RENEW_MS
+        old = not 0 <= wall - since < _RENEW_MS
         if old:
             self._measure()
         latest = (round(pressure, 2), round(self.admitted, 2))
         if old or latest != (shown, admitted):
-            self._worded = (*latest, now)
+            self._worded = (*latest, wall)
             self.field = self._word()
 
     def _measure(self) -> None:

@@ -70,11 +70,19 @@ def test_at_the_threshold_it_stays_where_it_is():
     assert added([1.8] * 5 + [0.8] * 100).parts == pytest.approx([0.05, 0.25, 0.5, 0.5])
 
 
-def test_a_late_update_counts_for_the_time_that_passed():
-    often, late = added([1.8] * 6), AddedShedding(0.8, 0.1, LEVELS)
-    late.update(1.8, 0)
-    late.update(1.8, 5 * STEP)
-    assert late.level == pytest.approx(often.level)
+def test_a_late_update_adds_once_and_eases_off_for_all_the_time_that_passed():
+    rule = added([1.8] * 5)
+    rule.update(1.8, 9 * STEP)
+    assert rule.level == pytest.approx(0.6)
+    rule.update(0.0, 19 * STEP)
+    assert rule.level == 0.0
+
+
+def test_updates_that_come_too_often_add_up_to_the_same():
+    rule = AddedShedding(0.8, 0.1, LEVELS)
+    for number in range(51):
+        rule.update(1.8, number * STEP // 10)
+    assert rule.level == pytest.approx(0.6)  # the first counts as a whole one
 
 
 def test_a_load_that_is_not_known_changes_nothing():

@@ -9,6 +9,7 @@ import pytest
 
 from headgate.engine.engine import Engine
 from headgate.errors import Overloaded
+from headgate.gates.load_report import LoadReport
 from headgate.policy.model import Policy
 from headgate.server.auth import Gatekeeper
 from headgate.server.heads import HeadBook
@@ -42,7 +43,7 @@ class Setup:
     def press(self, pressure: float, steps: int = 1) -> None:
         for _ in range(steps):
             self.clock.advance(0.1)
-            self.overload.look(pressure)
+            self.overload.look(pressure, pressure)
 
 
 @pytest.fixture
@@ -218,6 +219,23 @@ def test_a_clock_that_jumps_leaves_the_header_and_the_shedder_working(setup, jum
         pressure.tell(0.0)
     assert not setup.overload.sheds
     assert pressure.field.startswith(b"v=1;p=0;")
+
+
+@pytest.mark.parametrize(("pressure", "raw"), [(1.9, 0.0), (0.9, 2.0)])
+def test_a_stall_that_is_over_or_was_short_sheds_nothing(setup, pressure, raw):
+    heard = Pressure(setup.overload, setup.clock)
+    for _ in range(10):
+        setup.clock.advance(0.1)
+        heard.observe(LoadReport(0, pressure, raw, "loop_lag", False, {}))
+    assert not setup.overload.sheds
+    assert heard.value == pressure
+
+
+def test_a_loop_that_stood_still_for_long_counts_as_one_late_sample(setup):
+    setup.press(0.0, 1)
+    setup.clock.advance(5.0)
+    setup.overload.look(1.95, 2.0)
+    assert setup.overload.parts() == pytest.approx([0.01, 0.05, 0.1, 0.1])
 
 
 def test_followers_hear_of_it(setup):
