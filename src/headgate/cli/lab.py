@@ -11,7 +11,7 @@ from headgate.cli.lab_report import lab_progress, show_experiments, show_outcome
 from headgate.cli.options import AsJson
 from headgate.cli.output import print_json
 from headgate.clock import SystemClock
-from headgate.errors import InvalidInput
+from headgate.errors import ConfigurationError, InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +75,7 @@ def lab_run(  # noqa: PLR0913, PLR0917 - one for each option
     """
     chosen = _choose(which, live=live)
     directory = _PLOTS if write else out
+    _prepare(directory, write=write)
     outcomes = []
     for outcome in _run(chosen, seed, 1 if live else jobs, live=live, quiet=as_json):
         outcomes.append(outcome)
@@ -106,6 +107,19 @@ def _choose(which: list[str], *, live: bool) -> list[Experiment]:
     return chosen
 
 
+def _prepare(directory: Path | None, *, write: bool) -> None:
+    """Find out before the first run, and not after it, whether its results can be kept."""
+    if write and not _PAGE.is_file():
+        message = f"{_PAGE} is not here; run this where the project is checked out"
+        raise ConfigurationError(message)
+    if directory is not None:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"{directory} cannot be made ({error.strerror}); name another directory"
+            raise InvalidInput(message, field="out") from error
+
+
 def _run(
     chosen: list[Experiment], seed: int, jobs: int, *, live: bool, quiet: bool
 ) -> Iterator[Outcome]:
@@ -128,7 +142,6 @@ def _keep(outcome: Outcome, directory: Path | None, *, write: bool) -> None:
     from headgate.lab.plot import save_plot
 
     report = outcome.report
-    directory.mkdir(parents=True, exist_ok=True)
     picture = directory / f"{outcome.experiment.name}-{report.mode}.png"
     is_drawn = save_plot(report, picture)
     if write:

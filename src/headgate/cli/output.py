@@ -31,6 +31,7 @@ __all__ = [
 BAD_INPUT = 2
 _INTERRUPTED = 130
 _WIDE = 160
+_OF_THE_LAB = frozenset({"PIL", "aiolimiter", "matplotlib", "plotext", "redis"})
 
 
 @contextlib.contextmanager
@@ -44,10 +45,11 @@ def reporting() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "headgate":
             raise
+        extra = "lab" if error.name in _OF_THE_LAB else "server"
         _print_error_line(
             "missing_extra",
             f"this command needs the package {error.name!r}; get it with: "
-            "pip install 'headgate[server]'",
+            f"pip install 'headgate[{extra}]'",
         )
         raise typer.Exit(BAD_INPUT) from error
     except KeyboardInterrupt as error:

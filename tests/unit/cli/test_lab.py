@@ -119,6 +119,14 @@ def test_write_puts_both_halves_into_the_page(tmp_path, monkeypatch):
     assert (tmp_path / "docs" / "lab" / "exp01-live.png").exists()
 
 
+def test_a_directory_that_cannot_be_made_is_told_before_anything_runs(tmp_path):
+    (tmp_path / "file").touch()
+    told = lab("run", 1, "--out", tmp_path / "file" / "below")
+    assert told.exit_code == 2
+    assert "cannot be made" in told.stderr
+    assert told.stdout == ""
+
+
 def test_write_away_from_a_checkout_is_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     told = lab("run", 1, "--write")

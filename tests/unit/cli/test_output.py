@@ -24,6 +24,12 @@ def test_a_missing_package_is_told_with_how_to_get_it(capsys):
         raise ModuleNotFoundError("a defect of ours", name="headgate.nothing")
 
 
+def test_a_package_of_the_laboratory_comes_with_its_extra(capsys):
+    with pytest.raises(typer.Exit), reporting():
+        raise ModuleNotFoundError("No module named 'plotext'", name="plotext")
+    assert "headgate[lab]" in capsys.readouterr().err
+
+
 def test_ctrl_c_exits_with_130():
     with pytest.raises(typer.Exit) as raised, reporting():
         raise KeyboardInterrupt

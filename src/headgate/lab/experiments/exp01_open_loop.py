@@ -42,7 +42,9 @@ def live(progress: Progress) -> Report:
     """The same against a server process."""
     run = run_loads(_LIVE_LOADS, list(PROTECTIONS), progress)
     bounds = [goodput_bound(load, run.rejection_share(OURS)) for load in _LIVE_LOADS]
-    return _report("live", run.conditions, _LIVE_LOADS, bounds, run.capacity, run.outcomes)
+    report = _report("live", run.conditions, _LIVE_LOADS, bounds, run.capacity, run.outcomes)
+    report.notes += run.notes
+    return report
 
 
 def _report(

@@ -46,7 +46,9 @@ def live(progress: Progress) -> Report:
     """The same against a server process."""
     run = run_loads(_LIVE_LOADS, _COMPARED, progress, _SHARES)
     bounds = [goodput_bound(load, run.rejection_share(OURS)) for load in _LIVE_LOADS]
-    return _report("live", run.conditions, _LIVE_LOADS, bounds, run.capacity, run.outcomes)
+    report = _report("live", run.conditions, _LIVE_LOADS, bounds, run.capacity, run.outcomes)
+    report.notes += run.notes
+    return report
 
 
 def _report(

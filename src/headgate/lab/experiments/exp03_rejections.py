@@ -99,6 +99,7 @@ def live(progress: Progress) -> Report:
     ]
     report = Report(3, _TITLE, "live", conditions, columns, rows)
     report.x_label = "load, times the capacity"
+    report.notes += found.notes
     costs = [1e6 * found.rejection_cost(run) for run in runs]
     report.series = [
         Series("goodput", OURS, list(_LIVE_LOADS), shares, "of C"),
