@@ -12,9 +12,8 @@ import contextlib
 import gc
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from headgate.clock import SystemClock
@@ -99,8 +98,7 @@ async def serve(
     try:
         with open_configured_store(settings, clock) as store:
             service = _Service(settings, store, clock)
-            async with service.watched_by(monitor):
-                await service.serve(listener, started)
+            await service.serve(listener, started, monitor)
     finally:
         listener.close()
 
@@ -141,17 +139,12 @@ class _Service:
         self._stopping_resp: asyncio.Future[None] | None = None
         self._clock = clock
 
-    @contextlib.asynccontextmanager
-    async def watched_by(self, monitor: LoadMonitor | None) -> AsyncIterator[None]:
-        """Go by what the monitor says, for as long as the block lasts."""
-        if monitor is None:
-            yield
-            return
-        monitor.subscribe(self._context.pressure.observe)
-        async with monitor:
-            yield
-
-    async def serve(self, listener: socket.socket, started: Callable[[Running], None]) -> None:
+    async def serve(
+        self,
+        listener: socket.socket,
+        started: Callable[[Running], None],
+        monitor: LoadMonitor | None,
+    ) -> None:
         self._restore()
         self._begin_backpressure()
         settings = self._settings
@@ -162,13 +155,20 @@ class _Service:
         resp_port = await self._start_resp(server)
         loop = asyncio.get_running_loop()
         self._connections.start(loop)
-        refreshing = loop.create_task(self._refresh())
+        tasks = [loop.create_task(self._refresh())]
+
+        def begin() -> None:
+            started(running)
+            if monitor is not None:  # only now: to start takes the loop for a while, and is no load
+                tasks.append(loop.create_task(self._watch(monitor)))
+
         running = Running(listener.getsockname()[1], resp_port, server.stop, self._context)
         try:
             listen(listener)
-            await server.serve_until_stopped(listener, partial(started, running))
+            await server.serve_until_stopped(listener, begin)
         finally:
-            refreshing.cancel()
+            for task in tasks:
+                task.cancel()
             await (self._stopping_resp or self._begin_drain())
             self._keep()
 
@@ -195,6 +195,12 @@ class _Service:
                 await asyncio.wait_for(never.wait(), REFRESH_SECONDS)
             await self._context.gatekeeper.refresh()
             await self._context.backpressure.refresh()
+
+    async def _watch(self, monitor: LoadMonitor) -> None:
+        """Go by what the monitor says, until cancelled."""
+        monitor.subscribe(self._context.pressure.observe)
+        async with monitor:
+            await asyncio.Event().wait()
 
     def _begin_backpressure(self) -> None:
         """Go by the settings that were kept.
