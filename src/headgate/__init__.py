@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headgate.backpressure.breaker_rule import CircuitState
+    from headgate.backpressure.service_classes import ServiceClass
     from headgate.clock import Clock, SystemClock
     from headgate.decision import Decision
     from headgate.errors import (
         CircuitOpen,
+        Evicted,
         FeatureOff,
         HeadgateError,
         InvalidCost,
@@ -23,11 +25,13 @@ if TYPE_CHECKING:
         InvalidPolicy,
         InvalidRate,
         Overloaded,
+        QueuedTooLong,
         RateLimited,
         StoreUnavailable,
     )
     from headgate.gates.adaptive_limiter import AdaptiveLimiter
     from headgate.gates.adaptive_rate import AdaptiveRate
+    from headgate.gates.admission_queue import AdmissionQueue
     from headgate.gates.async_bounded_loop import AsyncBoundedLoop
     from headgate.gates.async_limiter import AsyncLimiter
     from headgate.gates.bounded_loop import BoundedLoop
@@ -56,6 +60,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AdaptiveLimiter",
     "AdaptiveRate",
+    "AdmissionQueue",
     "AsyncBoundedLoop",
     "AsyncLimiter",
     "BoundedLoop",
@@ -69,6 +74,7 @@ __all__ = [
     "DaemonGuard",
     "DaemonLimits",
     "Decision",
+    "Evicted",
     "FeatureOff",
     "Features",
     "GlobalPressure",
@@ -87,10 +93,12 @@ __all__ = [
     "Overloaded",
     "PeerLimiter",
     "Permit",
+    "QueuedTooLong",
     "Rate",
     "RateLimited",
     "Reservation",
     "RetryBudget",
+    "ServiceClass",
     "StoreUnavailable",
     "SystemClock",
     "Upstream",
@@ -100,6 +108,7 @@ __all__ = [
 _HOMES = {
     "AdaptiveLimiter": "headgate.gates.adaptive_limiter",
     "AdaptiveRate": "headgate.gates.adaptive_rate",
+    "AdmissionQueue": "headgate.gates.admission_queue",
     "AsyncBoundedLoop": "headgate.gates.async_bounded_loop",
     "AsyncLimiter": "headgate.gates.async_limiter",
     "BoundedLoop": "headgate.gates.bounded_loop",
@@ -113,6 +122,7 @@ _HOMES = {
     "DaemonGuard": "headgate.gates.daemon_guard",
     "DaemonLimits": "headgate.gates.daemon_limits",
     "Decision": "headgate.decision",
+    "Evicted": "headgate.errors",
     "FeatureOff": "headgate.errors",
     "Features": "headgate.gates.features",
     "GlobalPressure": "headgate.gates.global_pressure",
@@ -131,10 +141,12 @@ _HOMES = {
     "Overloaded": "headgate.errors",
     "PeerLimiter": "headgate.gates.peer",
     "Permit": "headgate.gates.permits",
+    "QueuedTooLong": "headgate.errors",
     "Rate": "headgate.rate",
     "RateLimited": "headgate.errors",
     "Reservation": "headgate.gates.limiter",
     "RetryBudget": "headgate.gates.retry",
+    "ServiceClass": "headgate.backpressure.service_classes",
     "StoreUnavailable": "headgate.errors",
     "SystemClock": "headgate.clock",
     "Upstream": "headgate.gates.upstream",

@@ -205,6 +205,7 @@ def _number(name: str, value: object, most: float, unit: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidInput(f"{name} must be a number, got {type(value).__name__}")
     if not 0 < value <= most:  # which NaN is not either
-        shown = f"{float(value):g}" if abs(value) < 1e300 else "a huge number"
+        is_huge = isinstance(value, int) and value.bit_length() > 64
+        shown = "a huge number" if is_huge else f"{float(value):g}"
         raise InvalidInput(f"{name} must be above 0 and at most {most:g} {unit}, got {shown}")
     return float(value)
