@@ -34,6 +34,7 @@ BENCHES = {
     "flood": 400,
     "startup": 180,
     "peer_memory": 180,
+    "gates": 300,
 }
 
 
