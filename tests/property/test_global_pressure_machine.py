@@ -21,15 +21,15 @@ class Board:
     def __init__(self):
         self.notes, self.alive = {}, True
 
-    def publish(self, note):
+    def exchange(self, note):
         if not self.alive:
             raise StoreUnavailable("killed")
-        self.notes[note.node] = note
-
-    def read(self):
-        if not self.alive:
-            raise StoreUnavailable("killed")
+        if note is not None:
+            self.notes[note.node] = note
         return list(self.notes.values())
+
+    def close(self):
+        pass
 
 
 class Cluster(RuleBasedStateMachine):
@@ -45,7 +45,7 @@ class Cluster(RuleBasedStateMachine):
                 name,
                 lambda name=name: self.local[name],
                 capacity=capacity,
-                board=self.board,
+                shared=self.board,
                 clock=self.clock,
             )
             for name, capacity in CAPACITIES.items()

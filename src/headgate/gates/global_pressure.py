@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from math import isfinite
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, final
+from typing import TYPE_CHECKING, Final, final
 
 from headgate.backpressure.global_pressure import (
     Publisher,
@@ -13,13 +13,14 @@ from headgate.backpressure.global_pressure import (
     effective_pressure,
     outliers,
 )
-from headgate.clock import NS_PER_MS, SystemClock
+from headgate.clock import NS_PER_MS, SystemClock, seconds_to_ns
+from headgate.engine.pressures import PressureBoard, PressureNote
 from headgate.errors import InvalidInput
 from headgate.gates.names import is_number, valid_name
 from headgate.inputs import MAX_KEY_LENGTH, whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from headgate.backpressure.pressure_header import PressureReport
     from headgate.clock import Clock
@@ -29,35 +30,9 @@ __all__ = ["GlobalPressure", "PressureBoard", "PressureNote"]
 _log = logging.getLogger("headgate.load")
 
 _MOST_CAPACITY: Final = 1e9
-
-
-class PressureNote(NamedTuple):
-    """What one node tells the others.
-
-    Attributes:
-        node: its name.
-        pressure: of this node alone.
-        capacity: its weight; any unit that all nodes share.
-        seq: higher is newer.
-    """
-
-    node: str
-    pressure: float
-    capacity: float
-    seq: int
-
-
-class PressureBoard(Protocol):
-    """Where the nodes of a cluster leave notes for each other: a Redis hash, a file, a dictionary.
-
-    A call must not take long; give it a deadline, and raise when that has passed.
-    """
-
-    def publish(self, note: PressureNote) -> None:
-        """Leave a note in place of the node's last one."""
-
-    def read(self) -> Iterable[PressureNote]:
-        """The notes of all nodes; one's own does no harm."""
+_MOST_TIMEOUT: Final = 10.0
+# A board that hangs takes a twentieth of the time at most: after 50 ms in vain it is left alone for a second.
+_PAUSE_FACTOR: Final = 20
 
 
 @final
@@ -75,15 +50,19 @@ class GlobalPressure:
     the local value once it is stale (1.5 s), by half each second. So with the store gone each node goes on by
     itself. `headgate.backpressure.global_pressure` has the formulas.
 
-    Call `exchange` about every 100 ms: ``monitor.subscribe(lambda _: cluster.exchange())``. Thread-safe; no
-    lock is held while the board or the local source is asked.
+    Call `exchange` about every 100 ms: ``monitor.subscribe(lambda _: cluster.exchange())`` in a program of
+    threads, a task of ``cluster.run()`` in asyncio. Thread-safe; no lock is held while the board or the
+    local source is asked.
 
     Args:
         node: the name of this node, which no other has.
         local: gives this node's own pressure; `LoadMonitor.pressure` does.
         capacity: what this node can do, in a unit that all nodes share.
-        board: where the nodes meet; without one, tell it what you hear by `hear`, and send what
-            `note` gives.
+        shared: where the nodes meet: the address of a Redis or Valkey, a ``redis.Redis``, or a board of your
+            own (`headgate.engine.pressures.PressureBoard`). Left out, tell it what you hear by `hear`, and
+            send what `note` gives.
+        cluster: the nodes of one name see each other.
+        timeout: seconds to wait for the store, above 0 to 10.
         clock: gives the time; the system's when left out.
 
     Raises:
@@ -96,7 +75,9 @@ class GlobalPressure:
         local: Callable[[], float],
         *,
         capacity: float = 1.0,
-        board: PressureBoard | None = None,
+        shared: object = None,
+        cluster: str = "default",
+        timeout: float = 0.05,
         clock: Clock | None = None,
     ) -> None:
         self.node = valid_name("node", node)
@@ -111,13 +92,14 @@ class GlobalPressure:
         self.clock: Clock = SystemClock() if clock is None else clock
         self.capacity = float(capacity)
         self._local = local
-        self._board = board
+        self._board = _open(shared, valid_name("cluster", cluster), timeout)
+        self._again_ns: int | None = None
         self._nodes = Reports()
         self._downstream = Reports()
         self._publisher = Publisher()
         self._seq = 0
         self._lock = threading.Lock()
-        self.connected = board is not None
+        self.connected = self._board is not None
 
     def pressure(self) -> float:
         """The pressure to act on."""
@@ -187,26 +169,23 @@ class GlobalPressure:
             return PressureNote(self.node, local, self.capacity, self._seq)
 
     def exchange(self) -> bool:
-        """Leave a note on the board if one is due, and read the others'.
+        """Leave a note on the board if one is due, and take the others' in.
 
-        A board that fails is logged once, until it works again; until then what is known fades.
+        A board that fails is logged, once until it works again; meanwhile what is known fades. It is left
+        alone for twenty times as long as the failure took.
 
         Returns:
             Whether the board worked.
         """
         board = self._board
-        if board is None:
+        start = self.clock.now_ns()
+        if board is None or self._is_pausing(start):
             return False
         note = self.note()
         try:
-            if note is not None:
-                board.publish(note)
-            notes = list(board.read())
+            notes = list(board.exchange(note))
         except Exception as error:  # noqa: BLE001 - whatever a store fails with, this node goes on
-            self._failed()
-            if self.connected:
-                self.connected = False
-                _log.info("the board of pressures failed; this node goes by its own: %r", error)
+            self._failed(start, error)
             return False
         if not self.connected:
             self.connected = True
@@ -215,9 +194,36 @@ class GlobalPressure:
             self.hear(each)
         return True
 
-    def _failed(self) -> None:
+    async def exchange_async(self) -> bool:
+        """`exchange`, in a thread, so that the event loop does not wait for the store."""
+        import asyncio  # noqa: PLC0415 - the caller runs in a loop: it is loaded already
+
+        return await asyncio.to_thread(self.exchange)
+
+    async def run(self, interval: float = 0.1) -> None:
+        """Exchange again and again, this many seconds apart; for a task that is cancelled at the end."""
+        while True:
+            await self.exchange_async()
+            await self.clock.sleep_async(interval)
+
+    def close(self) -> None:
+        """Close the connections that were opened here."""
+        if self._board is not None:
+            self._board.close()
+
+    def _is_pausing(self, now: int) -> bool:
+        again = self._again_ns
+        # Longer than it can be only after the clock went back.
+        return again is not None and 0 < again - now <= _PAUSE_FACTOR * seconds_to_ns(_MOST_TIMEOUT)
+
+    def _failed(self, start: int, error: Exception) -> None:
+        now = self.clock.now_ns()
+        self._again_ns = now + _PAUSE_FACTOR * max(0, now - start)
         with self._lock:
             self._publisher.failed()
+        if self.connected:
+            self.connected = False
+            _log.info("the board of pressures failed; this node goes by its own: %r", error)
 
     def _others(self, local: float) -> dict[str, tuple[float, float]]:
         with self._lock:
@@ -231,3 +237,15 @@ def _is_well_formed(note: PressureNote) -> bool:
         return False
     numbers = is_number(note.pressure) and is_number(note.capacity)
     return numbers and whole_number(note.seq) is not None
+
+
+def _open(shared: object, cluster: str, timeout: float) -> PressureBoard | None:
+    if not is_number(timeout) or not 0.0 < timeout <= _MOST_TIMEOUT:
+        raise InvalidInput(
+            f"timeout must be above 0 and at most {_MOST_TIMEOUT:g} seconds, got {timeout!r:.100}"
+        )
+    if shared is None or isinstance(shared, PressureBoard):
+        return shared
+    from headgate.wiring.pressures import open_pressures  # noqa: PLC0415 - few share
+
+    return open_pressures(shared, cluster, seconds_to_ns(timeout))

@@ -15,7 +15,7 @@ from headgate.backpressure.global_pressure import Reports
 from headgate.backpressure.pressure_header import format_pressure, parse_pressure
 from headgate.clock import NS_PER_MS, NS_PER_SECOND
 from headgate.errors import StoreUnavailable
-from headgate.gates.global_pressure import GlobalPressure, PressureNote
+from headgate.gates.global_pressure import GlobalPressure
 from headgate.gates.load_monitor import LoadMonitor
 from headgate.gates.load_shedder import LoadShedder
 from headgate.gates.readings import Reading
@@ -24,6 +24,7 @@ from headgate.lab.servers import Server
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headgate.engine.pressures import PressureNote
     from headgate.lab.simulation import Simulation
     from headgate.lab.workload import Request
 
@@ -55,18 +56,16 @@ class Board:
     def revive(self) -> None:
         self._alive = True
 
-    def publish(self, note: PressureNote) -> None:
-        self._require_alive()
-        self._notes[note.node] = note
-        self.log.append((self._simulation.now, note))
-
-    def read(self) -> list[PressureNote]:
-        self._require_alive()
-        return list(self._notes.values())
-
-    def _require_alive(self) -> None:
+    def exchange(self, note: PressureNote | None) -> list[PressureNote]:
         if not self._alive:
             raise StoreUnavailable("the store was killed")
+        if note is not None:
+            self._notes[note.node] = note
+            self.log.append((self._simulation.now, note))
+        return list(self._notes.values())
+
+    def close(self) -> None:
+        """Nothing to close."""
 
 
 class _NoReadings:
@@ -110,7 +109,7 @@ class Node:
         self._waiting: deque[Request] = deque()
         clock = simulation.clock
         self._monitor = LoadMonitor(readings=_NoReadings(), clock=clock)
-        self.view = GlobalPressure(name, self._monitor.pressure, board=board, clock=clock)
+        self.view = GlobalPressure(name, self._monitor.pressure, shared=board, clock=clock)
         self._shedders: list[LoadShedder] = []
         self.acts_on: Callable[[], float] = self.view.local
         if acts_on is not None:

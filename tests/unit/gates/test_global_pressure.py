@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from math import inf, nan
 
 import pytest
 
 from headgate.backpressure.pressure_header import PressureReport
+from headgate.engine.pressures import PressureNote
 from headgate.errors import InvalidInput, StoreUnavailable
-from headgate.gates.global_pressure import GlobalPressure, PressureNote
+from headgate.gates.global_pressure import GlobalPressure
 from headgate.testing import ManualClock
 
 
@@ -19,24 +21,30 @@ class Board:
         self.notes = {}
         self.broken = False
         self.published = 0
+        self.asked = 0
+        self.hangs = None
+        self.closed = False
 
-    def publish(self, note):
+    def exchange(self, note):
+        self.asked += 1
+        if self.hangs is not None:
+            self.hangs.advance(0.05)
         if self.broken:
             raise StoreUnavailable("gone")
-        self.notes[note.node] = note
-        self.published += 1
-
-    def read(self):
-        if self.broken:
-            raise StoreUnavailable("gone")
+        if note is not None:
+            self.notes[note.node] = note
+            self.published += 1
         return list(self.notes.values())
+
+    def close(self):
+        self.closed = True
 
 
 class Node:
     def __init__(self, name, board, clock, capacity=1.0):
         self.local = 0.2
         self.view = GlobalPressure(
-            name, lambda: self.local, board=board, clock=clock, capacity=capacity
+            name, lambda: self.local, shared=board, clock=clock, capacity=capacity
         )
 
 
@@ -133,6 +141,44 @@ def test_what_could_not_be_told_is_told_as_soon_as_the_board_is_back(nodes, cloc
     board.broken = False
     nodes[0].view.exchange()
     assert board.notes["a"].pressure == 1.9
+
+
+def test_a_board_that_hangs_is_left_alone_for_twenty_times_as_long(nodes, clock, board):
+    view = nodes[0].view
+    board.broken, board.hangs = True, clock
+    assert not view.exchange()
+    clock.advance(0.999)
+    assert not view.exchange()
+    assert board.asked == 1
+    clock.advance(0.001)
+    assert not view.exchange()
+    assert board.asked == 2
+    clock.advance(-10_000)
+    assert not view.exchange()
+    assert board.asked == 3
+
+
+async def test_a_task_exchanges_until_it_is_cancelled(nodes, clock, board):
+    task = asyncio.create_task(nodes[0].view.run())
+    while board.asked < 3:
+        await clock.sleep_async(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    nodes[0].view.close()
+    assert board.closed
+
+
+@pytest.mark.parametrize("timeout", [0, -1, nan, inf, True, "1", 11])
+def test_timeouts_that_make_no_sense(timeout):
+    with pytest.raises(InvalidInput, match="timeout must be above 0"):
+        GlobalPressure("a", lambda: 0.0, timeout=timeout)
+
+
+@pytest.mark.parametrize("shared", ["http://127.0.0.1", "redis", 7, object()])
+def test_stores_that_are_none(shared):
+    with pytest.raises(InvalidInput, match="shared must be an address"):
+        GlobalPressure("a", lambda: 0.0, shared=shared)
 
 
 def test_two_notes_of_one_millisecond_have_their_order(nodes, clock):

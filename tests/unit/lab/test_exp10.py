@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from headgate.clock import NS_PER_SECOND
+from headgate.engine.pressures import PressureNote
 from headgate.errors import StoreUnavailable
-from headgate.gates.global_pressure import PressureNote
 from headgate.lab.cluster import Board, ByErrors
 from headgate.lab.experiments import exp10_sick_node as experiment
 from headgate.lab.report import ignore_progress
@@ -42,15 +42,12 @@ def test_the_same_seed_gives_the_same_result(report):
 def test_a_dead_store_takes_and_gives_nothing_and_forgets():
     board = Board(Simulation())
     note = PressureNote("a", 0.5, 1.0, 1)
-    board.publish(note)
-    assert board.read() == [note]
+    assert board.exchange(note) == [note]
     board.kill()
     with pytest.raises(StoreUnavailable):
-        board.publish(note)
-    with pytest.raises(StoreUnavailable):
-        board.read()
+        board.exchange(note)
     board.revive()
-    assert board.read() == []
+    assert board.exchange(None) == []
     assert len(board.log) == 1
 
 

@@ -1,0 +1,121 @@
+"""The notes of a cluster on a Redis or Valkey, by one script (``pressures.lua``), through redis-py."""
+
+from __future__ import annotations
+
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any, Final, final
+
+from headgate.clock import NS_PER_SECOND
+from headgate.engine.pressures import PressureNote
+from headgate.errors import ConfigurationError, InvalidInput, StoreUnavailable
+
+__all__ = ["RedisPressures"]
+
+_SCHEMES: Final = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
+_KEY: Final = "headgate:pressure:"
+_TTL_MS: Final = 1_500
+"""Three intervals: a node that tells nothing for so long is not there."""
+
+
+@final
+class RedisPressures:
+    """A board for one cluster. One round trip leaves a note and reads all.
+
+    Args:
+        store: the address, or a client: ``redis.Redis``.
+        cluster: the nodes of one name see each other.
+        timeout_ns: how long to wait for an answer. A client that was handed in brings its own.
+    """
+
+    def __init__(self, store: object, cluster: str, timeout_ns: int) -> None:
+        self._redis = _driver()
+        self._opened = isinstance(store, str)
+        self._client: Any = self._open(store, timeout_ns / NS_PER_SECOND)
+        self._key = _KEY + cluster
+        self._script = (files(__package__) / "pressures.lua").read_text("utf-8")
+        # What the store knows a script by; nothing is kept secret with it.
+        self._sha = sha1(self._script.encode(), usedforsecurity=False).hexdigest()
+
+    def exchange(self, note: PressureNote | None) -> list[PressureNote]:
+        """See `PressureBoard`.
+
+        Raises:
+            StoreUnavailable: the store did not answer, or not as the script does.
+        """
+        told = ("", "") if note is None else (note.node, _packed(note))
+        arguments = (self._key, *told, _TTL_MS)
+        try:
+            try:
+                reply = self._client.evalsha(self._sha, 1, *arguments)
+            except self._redis.exceptions.NoScriptError:
+                reply = self._client.eval(self._script, 1, *arguments)
+        except (self._redis.exceptions.RedisError, OSError, ValueError) as error:
+            raise _unavailable(error) from error
+        if not isinstance(reply, list):
+            raise _unavailable(TypeError(f"a {type(reply).__name__} in place of a list"))
+        notes = [_read(node, text) for node, text in zip(reply[::2], reply[1::2], strict=False)]
+        return [note for note in notes if note is not None]
+
+    def close(self) -> None:
+        """Close the connections that were opened here."""
+        if self._opened:
+            self._client.close()
+
+    def _open(self, store: object, timeout: float) -> Any:
+        if isinstance(store, str) and store.startswith(_SCHEMES):
+            url = store.replace("valkey", "redis", 1) if store[0] == "v" else store
+            # Nothing is asked twice: the next exchange is a tenth of a second away.
+            options = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+            try:
+                return self._redis.Redis.from_url(url, retry=_no_retry(), **options)
+            except ValueError as error:
+                raise InvalidInput(f"the address of the store cannot be read: {error}") from error
+        if isinstance(store, (self._redis.Redis, self._redis.RedisCluster)):
+            return store
+        shown = repr(store)[:100] if isinstance(store, str) else type(store).__name__
+        raise InvalidInput(
+            "shared must be an address such as redis://127.0.0.1:6379/0, a redis.Redis, or an object with "
+            f"exchange() and close(), got {shown}"
+        )
+
+
+def _packed(note: PressureNote) -> str:
+    return f"{note.pressure:.6f} {note.capacity:.6g} {note.seq:d}"
+
+
+def _read(node: object, text: object) -> PressureNote | None:
+    """A note; None for what somebody else wrote into the hash."""
+    try:
+        pressure, capacity, seq = _text(text).split(" ")
+        return PressureNote(_text(node), float(pressure), float(capacity), int(seq))
+    except ValueError:
+        return None
+
+
+def _text(value: object) -> str:
+    """A client answers with bytes or, when it was told to decode, with text."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _unavailable(error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"the store of pressures did not answer: {type(error).__name__}: {error}"
+    )
+
+
+def _driver() -> Any:
+    try:
+        import redis  # noqa: PLC0415 - the driver is optional
+    except ImportError as error:
+        raise ConfigurationError(
+            "a shared pressure needs redis-py; pip install 'headgate[redis]'"
+        ) from error
+    return redis
+
+
+def _no_retry() -> Any:
+    from redis.backoff import NoBackoff  # noqa: PLC0415 - the driver is optional
+    from redis.retry import Retry  # noqa: PLC0415 - likewise
+
+    return Retry(NoBackoff(), 0)
