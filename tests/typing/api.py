@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI
 from starlette.applications import Starlette
 
 from headgate import (
+    AdmissionQueue,
     AsyncBoundedLoop,
     AsyncLimiter,
     BoundedLoop,
@@ -27,10 +28,12 @@ from headgate import (
     Rate,
     RateLimited,
     RetryBudget,
+    ServiceClass,
     Upstream,
     limit,
 )
 from headgate.engine.stats import Usage
+from headgate.gates.admission_queue import Admission, AdmissionStats
 from headgate.gates.peer import to_jsonrpc
 from headgate.headers import HeaderWriter
 from headgate.integrations.asgi import RateLimitMiddleware
@@ -312,3 +315,20 @@ async def upstreams() -> None:
     assert_type(RetryBudget().take("search"), bool)
     httpx.Client(transport=BackpressureTransport(httpx.HTTPTransport(), priority="low"))
     httpx.AsyncClient(transport=AsyncBackpressureTransport(timeout=2.0))
+
+
+async def admission() -> None:
+    queue = AdmissionQueue(16, max_waiting=200, discipline="fair", weights={"a": 2.0}, max_wait=1)
+    AdmissionQueue(4, classes=[ServiceClass("gold", target_latency=0.1, share=1)])
+    AdmissionQueue(4, observe_delay=LoadMonitor().observe_queue_delay)
+    with queue.admit(priority="high", flow="tenant", cost=2, deadline=0.5) as entered:
+        assert_type(entered, Admission)
+        assert_type(entered.waited, float)
+        entered.release()
+    async with queue.admit(service_class="gold"):
+        pass
+    assert_type(queue.stats(), AdmissionStats)
+    assert_type(queue.stats().admitted, tuple[int, ...])
+    queue.seats = 8
+    queue.admit(flow=3)  # type: ignore[arg-type]
+    AdmissionQueue("4")  # type: ignore[arg-type]

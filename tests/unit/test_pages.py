@@ -19,6 +19,7 @@ PAGES = [
     "how-to/peers.md",
     "how-to/reservations.md",
     "how-to/hierarchies.md",
+    "how-to/queue-for-a-seat.md",
     "how-to/laboratory.md",
     "how-to/switch-features-off.md",
     "how-to/load-and-pressure.md",
