@@ -72,7 +72,8 @@ class ClientThrottle:
         window: seconds that outcomes count for.
         min_rate: calls per second and priority below which none is refused for overload.
         max_refusal: the largest share that is refused for overload, below 1.
-        max_hold: seconds that an upstream's word about a limit of ours is believed at most.
+        max_hold: seconds that an upstream's word about a limit of ours is believed at most; None for an
+            upstream whose 429 is about somebody else, such as a Headgate service that is asked to check.
         max_upstreams: how many are remembered.
         name: stands in decisions as the policy.
         clock: gives the time; the system's when left out.
@@ -89,7 +90,7 @@ class ClientThrottle:
         window: SupportsFloat = 30.0,
         min_rate: SupportsFloat = 10.0,
         max_refusal: SupportsFloat = 0.9,
-        max_hold: SupportsFloat = 60.0,
+        max_hold: SupportsFloat | None = 60.0,
         max_upstreams: SupportsIndex = MAX_UPSTREAMS,
         name: str = "client_throttle",
         clock: Clock | None = None,
@@ -101,7 +102,9 @@ class ClientThrottle:
         valid_call("uniform", uniform)
         self._multiplier = valid_number("multiplier", multiplier, 1, 100)
         self._window_ns = valid_seconds("window", window)
-        self._max_hold_ns = valid_seconds("max_hold", max_hold, _MAX_HOLD)
+        self._max_hold_ns = 0
+        if max_hold is not None:
+            self._max_hold_ns = valid_seconds("max_hold", max_hold, _MAX_HOLD)
         self._rule = ThrottleRule(
             self._multiplier,
             valid_number("min_rate", min_rate, 0, 1e9),
@@ -201,6 +204,8 @@ class ClientThrottle:
         self.count(upstream, tier, overloaded=answer.is_overloaded)
 
     def _hold(self, upstream: str, wait_ns: int) -> None:
+        if self._max_hold_ns == 0:
+            return
         with self._lock:
             until = self.clock.now_ns() + min(wait_ns, self._max_hold_ns)
             known = self._book.of(upstream)

@@ -60,6 +60,13 @@ def test_a_clock_that_leaps_ahead_empties_the_window(jump):
     assert window.take(2, 7 + jump)
 
 
+def test_a_window_that_cannot_be_cut_evenly_is_not_cut_short():
+    window = IterationWindow(1, 100)
+    assert window.take(1, 0)
+    assert not window.take(1, 100)
+    assert window.take(1, 130)
+
+
 def test_windows_shorter_than_their_slots_keep_the_bound():
     window = IterationWindow(1, 1)
     assert window.take(1, 0)

@@ -175,6 +175,13 @@ def test_a_hold_is_believed_so_long_and_no_longer(clock):
     assert throttle.allow("search").retry_after == 60
 
 
+def test_an_upstream_may_speak_of_limits_that_are_not_ours(clock):
+    throttle = throttle_of(clock, max_hold=None)
+    throttle.learn("search", 2, Answer(429, hold_ns=10**9))
+    throttle.hold("search", 5)
+    assert throttle.allow("search")
+
+
 @pytest.mark.parametrize("years", [-100, 100])
 def test_a_clock_that_jumps_never_sticks_it(clock, years):
     clock.set_ns(0)
