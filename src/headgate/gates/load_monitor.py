@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from typing import TYPE_CHECKING, Final, final
+from weakref import WeakSet
 
 from headgate.backpressure.pressure import PressureMeter, Signals, raw_pressure
 from headgate.clock import NS_PER_SECOND, SystemClock, seconds_to_ns
@@ -30,6 +32,10 @@ _LEAST_INTERVAL: Final = 0.001
 _MOST_INTERVAL: Final = 3_600.0
 _STALE_INTERVALS: Final = 10
 _HUGE: Final = 1e15
+
+
+# All there are, for the sake of forked children.
+_monitors: WeakSet[LoadMonitor] = WeakSet()
 
 
 @final
@@ -98,6 +104,7 @@ class LoadMonitor:
         # Reentrant, for a signal handler that asks in the middle of a sample.
         self._lock = threading.RLock()
         self._runner: Runner | None = None
+        _monitors.add(self)
 
     def pressure(self) -> float:
         """The smoothed pressure: 0 idle, 1 at the limit, at most 2."""
@@ -198,6 +205,12 @@ class LoadMonitor:
         if isinstance(runner, ThreadRunner):
             runner.stop()
 
+    def forget_threads(self) -> None:
+        """In a forked child: the thread that held a lock, or took the samples, is not there."""
+        self._lock = threading.RLock()
+        self._lag = TimerLag()
+        self._runner = None
+
     def _pace(self) -> Pace:
         return Pace(self.clock, self._lag, self.interval, self.sample)
 
@@ -235,12 +248,13 @@ class LoadMonitor:
             if 0 <= self.clock.now_ns() - report.at_ns < self._interval_ns * patience:
                 return
         # One thread takes it; the others use what is there already.
-        if not self._lock.acquire(blocking=report is None):
+        lock = self._lock
+        if not lock.acquire(blocking=report is None):
             return
         try:
             taken = self._sample()
         finally:
-            self._lock.release()
+            lock.release()
         self._tell(taken)
 
     def _sample(self) -> LoadReport:
@@ -295,3 +309,12 @@ def _valid_limit(name: str, value: float | None) -> float | None:
             f"{name} must be a number above 0, got {value!r:.100}; leave it out for no limit of your own"
         )
     return float(value)
+
+
+def _after_fork() -> None:
+    for monitor in tuple(_monitors):
+        monitor.forget_threads()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from math import inf, nan
 
@@ -11,6 +12,7 @@ import pytest
 from headgate.backpressure.thresholds import Status
 from headgate.clock import Clock
 from headgate.errors import InvalidInput
+from headgate.gates import load_monitor as module
 from headgate.gates.load_monitor import LoadMonitor
 from headgate.gates.load_report import UNITS
 from headgate.gates.load_runners import Pace
@@ -373,6 +375,25 @@ def test_a_listener_may_ask_the_monitor_and_may_end_it(told):
     ended.wait()
     thread.join()
     assert monitor._runner is None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+def test_a_child_that_was_forked_in_the_middle_of_a_sample_samples_for_itself(told, clock):
+    monitor = LoadMonitor(readings=told, clock=clock)
+    monitor.sample()
+    inside, leave = threading.Event(), threading.Event()
+    read, told.read = told.read, lambda now_ns: inside.set() or leave.wait() or Reading()
+    holding = threading.Thread(target=monitor.sample)
+    holding.start()
+    inside.wait()
+    told.read = read
+    module._after_fork()  # what a child does first; the thread that holds the lock is not in it
+    clock.advance(1)
+    before = told.reads
+    monitor.pressure()
+    assert told.reads == before + 1
+    leave.set()
+    holding.join()
 
 
 # --- failures ---------------------------------------------------------------------------------------------
