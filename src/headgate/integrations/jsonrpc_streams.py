@@ -7,8 +7,8 @@ A connection is read no faster than its peer deserves:
 
 * While `JsonRpcGuard.max_per_peer` of its messages are being answered, no further one is read; the
   peer's own TCP then has to wait.
-* After a refusal it is not read for as long as the refusal says, up to a second. So a peer that floods
-  gets few refusals, and what it sends otherwise costs nothing.
+* After a refusal it is not read for as long as the refusal says, or a little longer; up to a second. So a
+  peer that floods gets few refusals, and what it sends otherwise costs nothing.
 * A peer that starts a message and does not finish it, or does not take its answers, is cut off, and that
   counts as its failure.
 
@@ -22,7 +22,7 @@ import asyncio
 import contextlib
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, Literal, final
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, final
 
 from headgate.errors import InvalidInput
 from headgate.inputs import valid_count
@@ -33,6 +33,7 @@ from headgate.key import ClientAddresses
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headgate.decision import Decision
     from headgate.integrations.jsonrpc import JsonRpcAnswer, JsonRpcGuard
 
     Framing = Literal["lines", "content-length"]
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["JsonRpcStreams", "peer_address"]
 
 _LONGEST_PAUSE: Final = 1.0
+_GATHERING_PAUSE: Final = 0.05
 _FAREWELL_SECONDS: Final = 1.0
 """How long a peer that is cut off may take to read why."""
 _MAX_HEADER: Final = 4_096
@@ -125,9 +127,7 @@ class JsonRpcStreams:
             if refusal is None:
                 await self._serve(peer, connection)
             else:
-                # No farewell: in a flood of connections these would be without bounds.
-                await connection.write(refusal)
-                await connection.end()
+                await connection.dismiss(refusal)
         except OSError:
             return  # the other side is gone, or was too slow
         finally:
@@ -201,8 +201,6 @@ class _Connection:
             self._reading.cancel()
             for task in self._answering:
                 task.cancel()
-        if not self._reading.cancelled() and (error := self._reading.exception()) is not None:
-            raise error
 
     def stop_reading(self) -> None:
         """What was read is still answered."""
@@ -231,6 +229,14 @@ class _Connection:
         async with asyncio.timeout(self._streams.write_timeout):
             await self._writer.drain()
 
+    async def dismiss(self, refusal: JsonRpcAnswer) -> None:
+        """Send it and close, without reading a byte: in a flood that would be without bounds."""
+        with contextlib.suppress(NotImplementedError, RuntimeError):
+            # Duplex in fact, though a writer's transport is typed as one that only writes.
+            cast("asyncio.Transport", self._writer.transport).pause_reading()
+        await self.write(refusal)
+        await self.end()
+
     async def farewell(self) -> None:
         """Let the peer read the last answer: closing with unread input would discard it."""
         if self._writer.can_write_eof():
@@ -253,7 +259,8 @@ class _Connection:
                 if self._pause > 0.0:
                     seconds, self._pause = self._pause, 0.0
                     await self._guard.clock.sleep_async(seconds)
-                message = await self._next()
+                # What somebody left behind who is gone may be a great deal, and is wanted by nobody.
+                message = None if self._writer.is_closing() else await self._next()
                 if message is None:
                     return
                 task = asyncio.ensure_future(self._answer(message))
@@ -262,14 +269,22 @@ class _Connection:
         except TimeoutError:  # only a message that does not end; see _next
             self._guard.peers.record_failure(self._peer)
         except PeerFault as fault:  # where the next message would begin is not known
+            await self._give_up(fault)
+        except OSError:
+            return  # the peer is gone
+
+    async def _give_up(self, fault: PeerFault) -> None:
+        try:
             await self.write(await self._guard.fault(self._peer, fault))
             await self.farewell()
+        except OSError:
+            self._writer.transport.abort()
 
     async def _answer(self, message: bytes) -> None:
         try:
             answer = await self._guard.answer(self._peer, message)
             if answer.refusal is not None:
-                self._pause = min(answer.refusal.decision.retry_after, _LONGEST_PAUSE)
+                self._pause = _pause_after(answer.refusal.decision)
             await self.write(answer)
         except TimeoutError:
             self._guard.peers.record_failure(self._peer)
@@ -320,3 +335,14 @@ class _Connection:
             return await self._reader.readexactly(length)
         except asyncio.IncompleteReadError:
             return None
+
+
+def _pause_after(decision: Decision) -> float:
+    """Seconds not to read a peer that was refused.
+
+    The next token may be there in a millisecond; a peer that floods would then be refused a thousand times
+    a second. So tokens for a while are let come together first, which loses the peer nothing as long
+    as its bucket does not fill up.
+    """
+    gathering = min(decision.reset_after / 4, _GATHERING_PAUSE)
+    return min(max(decision.retry_after, gathering), _LONGEST_PAUSE)

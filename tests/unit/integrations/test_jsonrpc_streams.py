@@ -10,10 +10,11 @@ import logging
 import pytest
 from anyio.lowlevel import checkpoint
 
+from headgate.decision import NEVER, Decision
 from headgate.errors import InvalidInput
 from headgate.gates.peer import CircuitState, PeerLimiter
 from headgate.integrations.jsonrpc import JsonRpcGuard
-from headgate.integrations.jsonrpc_streams import JsonRpcStreams
+from headgate.integrations.jsonrpc_streams import JsonRpcStreams, _pause_after
 from headgate.testing import ManualClock
 from tests.support.stepped_clock import SteppedClock
 
@@ -248,6 +249,23 @@ async def test_a_peer_that_floods_is_not_read_while_it_is_refused():
         writer.transport.abort()
 
 
+@pytest.mark.parametrize(
+    ("retry", "reset", "pause"),
+    [
+        (0.5, 1.0, 0.5),
+        (0.001, 2.0, 0.05),  # tokens for 50 ms come together
+        (0.001, 0.1, 0.025),
+        (0.01, 0.01, 0.01),  # a bucket of one would not hold more
+        (30.0, 30.0, 1.0),
+        (float("inf"), 5.0, 1.0),
+    ],
+)
+def test_the_pause_after_a_refusal(retry, reset, pause):
+    retry_ns = NEVER if retry == float("inf") else round(retry * 1e9)
+    decision = Decision(False, 5, 0, retry_ns, round(reset * 1e9), 0, "peer", 10**9)
+    assert _pause_after(decision) == pytest.approx(pause)
+
+
 async def test_a_pause_is_never_longer_than_a_second():
     clock = SteppedClock()
     async with serving(clock=clock, guard={"max_per_peer": 1}) as setup:
@@ -339,6 +357,19 @@ async def test_a_peer_that_vanishes_takes_nothing_with_it():
         writer.write(line())
         assert (await answer(reader))["result"] == 1
         writer.close()
+
+
+async def test_what_a_peer_that_is_gone_left_behind_is_dropped():
+    clock = SteppedClock()
+    async with serving(rate=1, clock=clock, guard={"max_per_peer": 1}) as setup:
+        _, writer = await setup.connect()
+        writer.write(line() * 1000)
+        await until(lambda: setup.guard.stats().refused == 1)
+        writer.transport.abort()
+        while setup.streams.connections:
+            clock.advance(1)
+            await checkpoint()
+        assert setup.guard.stats().messages < 100
 
 
 async def test_over_a_unix_socket(tmp_path):
