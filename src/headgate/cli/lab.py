@@ -82,6 +82,8 @@ def lab_run(  # noqa: PLR0913, PLR0917 - one for each option
         if not as_json:
             show_outcome(outcome, charts=charts)
         _keep(outcome, directory, write=write)
+    if write and which == ["all"]:
+        _summarize(outcomes)
     if as_json:
         print_json(_members(outcomes))
     else:
@@ -147,6 +149,15 @@ def _keep(outcome: Outcome, directory: Path | None, *, write: bool) -> None:
     if write:
         shown = picture.relative_to(_PAGE.parent) if is_drawn else None
         write_block(_PAGE, report, shown, measured_here() if report.mode == "live" else "")
+
+
+def _summarize(outcomes: list[Outcome]) -> None:
+    """The claims of all in one table of the page."""
+    from headgate.lab.page import write_summary
+
+    reports = [outcome.report for outcome in outcomes if outcome.report is not None]
+    if reports:
+        write_summary(_PAGE, reports)
 
 
 def _members(outcomes: list[Outcome]) -> dict[str, Any]:

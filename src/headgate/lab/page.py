@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from headgate.lab.report import Claim, Report
 
-__all__ = ["block_text", "claim_cells", "measured_here", "write_block"]
+__all__ = ["block_text", "claim_cells", "measured_here", "write_block", "write_summary"]
 
 
 def write_block(page: Path, report: Report, plot: Path | None, when: str = "") -> None:
@@ -33,7 +33,25 @@ def write_block(page: Path, report: Report, plot: Path | None, when: str = "") -
     Raises:
         ConfigurationError: the page is not there, or has no such block.
     """
-    begin = f"<!-- lab: exp{report.number:02d} {report.mode} -->\n"
+    _replace(page, f"exp{report.number:02d} {report.mode}", block_text(report, plot, when))
+
+
+def write_summary(page: Path, reports: list[Report]) -> None:
+    """Replace the block ``<!-- lab: all virtual -->`` with the claims of all these, which are of one mode.
+
+    Raises:
+        ConfigurationError: the page is not there, or has no such block.
+    """
+    head = [["", "must show", "wanted", "measured", ""], ["---:", "---", "---", "---", "---"]]
+    rows = [
+        [str(report.number), *claim_cells(claim)] for report in reports for claim in report.claims
+    ]
+    table = "\n".join(_row(cells) for cells in [*head, *rows])
+    _replace(page, f"all {reports[0].mode}", f"\n{table}\n\n")
+
+
+def _replace(page: Path, name: str, block: str) -> None:
+    begin = f"<!-- lab: {name} -->\n"
     pattern = re.compile(f"({re.escape(begin)}).*?(<!-- end -->)", re.DOTALL)
     try:
         text = page.read_text(encoding="utf-8")
@@ -42,7 +60,6 @@ def write_block(page: Path, report: Report, plot: Path | None, when: str = "") -
             f"{page} cannot be read ({error.strerror}); run this where the project is checked out"
         )
         raise ConfigurationError(message) from error
-    block = block_text(report, plot, when)
     changed, count = pattern.subn(lambda found: f"{found[1]}{block}{found[2]}", text)
     if not count:
         raise ConfigurationError(f"{page} has no block {begin.strip()!r} that ends in <!-- end -->")

@@ -11,7 +11,9 @@ import headgate.lab.experiments as room
 from headgate.cli.app import app
 from headgate.lab.report import Claim, Experiment, Report, Series
 
-PAGE = "<!-- lab: exp01 virtual -->\n<!-- end -->\n<!-- lab: exp01 live -->\n<!-- end -->\n"
+PAGE = "".join(
+    f"<!-- lab: {name} -->\n<!-- end -->\n" for name in ("all live", "exp01 virtual", "exp01 live")
+)
 
 
 def report(measured, mode="virtual", number=1):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from headgate.errors import ConfigurationError
-from headgate.lab.page import block_text, claim_cells, measured_here, write_block
+from headgate.lab.page import block_text, claim_cells, measured_here, write_block, write_summary
 from headgate.lab.report import Claim, Report
 
 PAGE = """before
@@ -64,6 +64,15 @@ def test_a_page_without_the_block_or_no_page_is_told(tmp_path):
     with pytest.raises(ConfigurationError, match="has no block"):
         write_block(page, report(), None)
     assert page.read_text() == "nothing here"
+
+
+def test_a_summary_has_the_claims_of_all(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- lab: all virtual -->\n<!-- end -->\nthe rest")
+    write_summary(page, [report(), report()])
+    text = page.read_text()
+    assert text.count("| 1 | goodput | >= 0.97 of C | 0.98 of C | ok |") == 2
+    assert text.endswith("<!-- end -->\nthe rest")
 
 
 def test_backslashes_in_a_report_are_text(tmp_path):

@@ -51,6 +51,11 @@ def test_shares_of_tiers_are_exact_over_a_deck():
     tiers = [one.tier for one in seen[:2000]]
     assert [tiers.count(tier) for tier in range(3)] == [400, 600, 1000]
     assert [one.number for one in seen] == list(range(len(seen)))
+    # Shuffled: a tenth of a deck has about its share of each, in no order.
+    assert all(
+        tiers[:100].count(tier) == pytest.approx(share, abs=20)
+        for tier, share in enumerate((20, 30, 50))
+    )
 
 
 def test_a_rate_may_follow_time_and_pause():
