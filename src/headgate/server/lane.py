@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-from headgate.errors import Overloaded
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -115,22 +113,20 @@ class CheckLane:
         """Decide one check; False, with nothing spent, when it is not a valid one."""
         try:
             request = self._decode(body)
-            decision = self._service.check(
+            decision = self._service.decide(
                 request.key, request.tokens, request.metadata, len(body), request.priority
             )
-        except Overloaded as error:
-            self.shed += 1
-            answers.append(self._too_much + self._renderer.overloaded(error.decision))
-            return True
         except Exception:  # noqa: BLE001 - whatever it is, the ordinary route has the words for it
             return False
-        tail = self._renderer.check(decision)
         if decision.allowed:
             self.admitted += 1
-            answers.append(self._yes + tail)
+            answers.append(self._yes + self._renderer.check(decision))
+        elif self._service.overload.is_refusal(decision):
+            self.shed += 1
+            answers.append(self._too_much + self._renderer.overloaded(decision))
         else:
             self.denied += 1
-            answers.append(self._no + tail)
+            answers.append(self._no + self._renderer.check(decision))
         return True
 
     def _write_beginnings(self, default_fields: Sequence[tuple[bytes, bytes]]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Final, final
 
+from headgate.clock import NS_PER_MS
 from headgate.decision import Decision
 from headgate.errors import Overloaded
 from headgate.gates.load_shedder import LoadShedder
@@ -104,8 +105,13 @@ class Overload:
         if decision.allowed:
             return None
         self.shed[tier] += 1
-        wait = decision.retry_after_ns
+        # In whole milliseconds, which is how it is shown.
+        wait: i64 = (decision.retry_after_ns + NS_PER_MS - 1) // NS_PER_MS * NS_PER_MS
         return Decision(False, 0, 0, wait, wait, 0, self._names[tier], 0)
+
+    def is_refusal(self, decision: Decision) -> bool:
+        """Whether a decision is one of `refusal`; no policy's name begins so."""
+        return decision.policy.startswith("(overload,")
 
     def require_room(self, tier: i64) -> None:
         """Raise `Overloaded` when a request of this tier is to be shed."""

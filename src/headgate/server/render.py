@@ -35,7 +35,11 @@ _AFTER_REMAINING: Final = ',"retry_after":0.0,"reset_after":'
 _AFTER_RESET: Final = ',"delay":0.0}'
 _REST_OF_YES: Final = 53
 """The length of the two, and of a point with six digits."""
-_OVERLOADED: Final = '{"type":"urn:headgate:problem:overloaded","title":"Overloaded","status":503,'
+_OVERLOADED: Final = (
+    '{{"type":"urn:headgate:problem:overloaded","title":"Overloaded","status":503,"detail":"shed by '
+    "{!r}: there is more work than can be done in time; retry after "
+)
+_REST_OF_IT: Final = ' s","code":"overloaded","policy":"{}","retry_after":'
 _SHED_CODE: Final = ',"code":"overloaded"'
 _NO_POLICY: Final = (
     '"type":"urn:headgate:problem:no_policy","title":"No policy applies","status":429,'
@@ -79,6 +83,7 @@ class Renderer:
 
     def __init__(self) -> None:
         self._wordings: dict[str, _Wording] = {}
+        self._refusals: dict[str, tuple[str, str]] = {}
 
     def check(self, decision: Decision) -> bytes:
         """The tail for a check: an answer, or a refusal as problem details."""
@@ -101,13 +106,13 @@ class Renderer:
 
     def overloaded(self, decision: Decision) -> bytes:
         """The tail for a request that was shed, as problem details."""
-        seconds = _seconds(decision.retry_after_ns)
-        shown = f"{decision.retry_after_ns / 1e9:.3f}"
-        body = (
-            f'{_OVERLOADED}"detail":"shed by {decision.policy!r}: there is more work than can be done in '
-            f'time; retry after {shown} s","code":"overloaded","policy":"{decision.policy}",'
-            f'"retry_after":{seconds}}}'
-        )
+        words = self._refusals.get(decision.policy)
+        if words is None:
+            words = (_OVERLOADED.format(decision.policy), _REST_OF_IT.format(decision.policy))
+            self._refusals[decision.policy] = words
+        # To the millisecond, in which these waits are whole.
+        seconds = _seconds(decision.retry_after_ns)[:-3]
+        body = f"{words[0]}{seconds}{words[1]}{seconds}}}"
         return (
             f"content-type: {_PROBLEM}\r\ncontent-length: {len(body)}\r\n"
             f"retry-after: {_whole_seconds(decision.retry_after_ns)}\r\n\r\n{body}"

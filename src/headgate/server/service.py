@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-from headgate.errors import InvalidCost, InvalidInput, InvalidKey
+from headgate.errors import InvalidCost, InvalidInput, InvalidKey, Overloaded
 from headgate.priority import tier_of
 from headgate.rate import MAX_LIMIT
 from headgate.server.overload import Overload
@@ -118,10 +118,26 @@ class CheckService:
             InvalidInput: the key, the cost or the metadata break a constraint. Nothing was spent.
             Overloaded: the service has more to do than it can. Nothing was spent either.
         """
+        decision = self.decide(key, tokens, metadata, size, priority)
+        if not decision.allowed and self.overload.is_refusal(decision):
+            raise Overloaded(decision)
+        return decision
+
+    def decide(
+        self,
+        key: str | None,
+        tokens: i64,
+        metadata: dict[str, str],
+        size: i64,
+        priority: object,
+    ) -> Decision:
+        """`check`, with a refusal for what is too much in place of the error; see `Overload.is_refusal`."""
         attributes = self.attributes(key, tokens, metadata)
         self.overload.asked += 1
         if self.overload.sheds:
-            self.overload.require_room(self._tier(attributes, priority))
+            shed = self.overload.refusal(self._tier(attributes, priority))
+            if shed is not None:
+                return shed
         decision = self.engine.check(attributes, tokens)
         if key is not None and self.remembers:
             self._recent.put(key, attributes, size)
