@@ -11,7 +11,7 @@ once per window, from its typical latency, the *sample*:
   not to the lowest sample: after some thousand windows the lowest would be one of luck, and the limit
   that is held against it too low.
 - Five windows in a row at the smallest limit that were all too slow say that it is not the limit which
-  makes calls slow: the service itself has become slower. The sample is the new baseline.
+  makes calls slow: the service itself has become slower. Their average is the new baseline.
 
 One sample, however far off (the clock was set forward by a year), moves it up by a tenth at most.
 """
@@ -48,6 +48,7 @@ class Baseline:
         self.ns = 0.0
         self._recent = 0.0
         self._slow_at_least: i64 = 0
+        self._slow_sum = 0.0
 
     def start(self, sample_ns: float) -> None:
         """Take the first sample."""
@@ -71,10 +72,14 @@ class Baseline:
         stray = min(max(self._recent, sample / _MOST_STRAY), sample * _MOST_STRAY)
         self._recent = stray + _RECENT_RATE * (sample - stray)
         stuck = limit.limit <= limit.least and not tolerated
-        self._slow_at_least = self._slow_at_least + 1 if stuck else 0
-        if self._slow_at_least >= _WINDOWS_AT_LEAST:
-            self._take(sample)
-            return True
+        if stuck:
+            self._slow_at_least += 1
+            self._slow_sum += sample
+            if self._slow_at_least >= _WINDOWS_AT_LEAST:
+                self._take(self._slow_sum / float(self._slow_at_least))
+                return True
+            return False
+        self._forget_slow()
         if float(peak) < _FEW * float(limit.limit):
             rate = _RATE if tolerated else _WARY_RATE
             self.ns += rate * (min(sample, self.ns * _MOST_STEP) - self.ns)
@@ -85,4 +90,8 @@ class Baseline:
     def _take(self, sample: float) -> None:
         self.ns = sample
         self._recent = sample
+        self._forget_slow()
+
+    def _forget_slow(self) -> None:
         self._slow_at_least = 0
+        self._slow_sum = 0.0

@@ -1,7 +1,8 @@
 """The gated gradient: a limit of calls in flight that follows how much longer they take than need be.
 
-Once per window (0.5 s and 10 calls at least), with the window's typical latency and the baseline
-(`headgate.backpressure.baseline`, the gate in the name)::
+Once per window (0.5 s and 10 calls at least; the first is longer), with its typical latency
+(`headgate.backpressure.latency_window`) and the baseline (`headgate.backpressure.baseline`, the gate in the
+name)::
 
     tolerable = max(1.5 * baseline, baseline + 1 ms)
     g         = clamp(tolerable / typical, 0.5, 1)

@@ -5,10 +5,12 @@ long windows and not noisy ones. It keeps 256 latencies at most: when it is full
 and from then on only every second (fourth, ...) call is kept. So a window of a busy service takes no more
 memory or sorting than that of an idle one.
 
-What is typical is the mean of the middle half. Of latencies in one heap that is as good as the median:
-up to a quarter of outliers on either side change nothing. Of latencies in two heaps (a cache that is
-hit or missed) it moves with the mix, where a median would jump from one heap to the other at the least
-change.
+What is typical is the mean of all but the tenth at either end. Up to a tenth of outliers change nothing.
+Latencies in two heaps (a cache that is hit or missed) move it with their mix, where a median would jump from
+one heap to the other at the least change. And a random spread of services looks less like waiting in it.
+
+The first window is four times as long, because what is learnt from it is kept for long, and should not be
+luck.
 
 Calls that began while few were in flight have waited for nobody. The first of them are remembered apart,
 because a program that is started in the middle of an overload sees no others like them.
@@ -26,6 +28,7 @@ __all__ = ["LatencyWindow"]
 _MOST_KEPT: Final = 256
 _MOST_CALM: Final = 16
 _LEAST_CALM: Final = 3
+_FIRST: Final = 4
 
 
 @final
@@ -46,6 +49,7 @@ class LatencyWindow:
     def __init__(self, period_ns: i64, least_calls: i64, few: i64) -> None:
         self._period_ns: i64 = period_ns
         self._least_calls: i64 = least_calls
+        self._length: i64 = _FIRST
         self._few: i64 = few
         self._calm: list[int] = []
         self._opened_at: i64 = 0
@@ -70,7 +74,11 @@ class LatencyWindow:
             self._answered += 1
             if in_flight <= self._few and len(self._calm) < _MOST_CALM:
                 self._calm.append(latency_ns)
-        return self.calls >= self._least_calls and now - self._opened_at >= self._period_ns
+        length = self._length
+        return (
+            self.calls >= self._least_calls * length
+            and now - self._opened_at >= self._period_ns * length
+        )
 
     @property
     def has_latency(self) -> bool:
@@ -78,19 +86,20 @@ class LatencyWindow:
         return len(self._latencies) > 0
 
     def typical_ns(self) -> float:
-        """The mean of the middle half of the latencies; only valid when there are any."""
-        return _middle_mean(self._latencies)
+        """The mean of all but the lowest and the highest tenth; only valid when there are any."""
+        return _trimmed_mean(self._latencies)
 
     def calm_ns(self) -> float:
         """The same of the calls that began while few were in flight, if it is far less."""
         typical = self.typical_ns()
         if len(self._calm) < _LEAST_CALM:
             return typical
-        calm = _middle_mean(self._calm)
+        calm = _trimmed_mean(self._calm)
         return calm if calm * 1.5 < typical else typical
 
     def clear(self) -> None:
         """Begin the next window."""
+        self._length = 1
         self._latencies = []
         self._calm = []
         self._stride = 1
@@ -108,9 +117,9 @@ class LatencyWindow:
         self._latencies.append(latency_ns)
 
 
-def _middle_mean(latencies: list[int]) -> float:
+def _trimmed_mean(latencies: list[int]) -> float:
     ordered = sorted(latencies)
     kept = len(ordered)
-    skipped = kept // 4
+    skipped = kept // 10
     middle = ordered[skipped : kept - skipped]
     return sum(middle) / len(middle)

@@ -8,9 +8,12 @@ MS = 1_000_000
 
 
 def window(rule, now, latency_ms, in_flight, *, calls=10, drops=0):
-    """One window's calls; the moment of the last."""
+    """One window's calls, or those of the first at moment 0; the moment of the last."""
+    if now == 0:
+        calls *= 4
+    length = 2_000 if now == 0 else 500
     for call in range(calls):
-        now += 500 * MS // (calls - 1) + 1
+        now += length * MS // (calls - 1) + 1
         rule.observe(now, int(latency_ms * MS), in_flight, call < drops)
     return now + MS
 

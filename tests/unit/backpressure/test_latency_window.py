@@ -18,8 +18,8 @@ def filled(latencies, *, in_flight=10, few=4):
         ([5], 5),
         ([1, 3], 2),
         ([1, 2, 3], 2),
-        ([1, 2, 3, 1_000], 2.5),
-        ([0, 0, 4, 6, 5, 5, 10**18, 10**18], 5),
+        ([10**18, *[5, 6, 7] * 3], 6.125),
+        ([0, *[5] * 17, 10**18, 10**18], 5),
         ([1] * 10 + [99] * 10, 50),
     ],
 )
@@ -35,7 +35,7 @@ def test_a_busy_window_keeps_few_and_means_the_same():
 
 
 def test_it_is_complete_after_its_time_and_its_calls():
-    window = LatencyWindow(1_000, 3, 4)
+    window = opened(1_000, 3)
     assert not window.add(0, 5, 1, False)
     assert not window.add(2_000, 5, 1, False)
     assert window.add(2_001, 5, 1, False)
@@ -46,8 +46,28 @@ def test_it_is_complete_after_its_time_and_its_calls():
     assert window.add(6_000, 5, 1, False)
 
 
+def opened(period, calls):
+    """A window after the first."""
+    window = LatencyWindow(period, calls, 4)
+    window.clear()
+    return window
+
+
+def test_the_first_one_is_four_times_as_long():
+    window = LatencyWindow(1_000, 3, 4)
+    for number in range(12):
+        assert not window.add(number, 5, 1, False)
+    assert not window.add(3_999, 5, 1, False)
+    assert window.add(4_000, 5, 1, False)
+    window = LatencyWindow(1_000, 3, 4)
+    window.add(0, 5, 1, False)
+    for _ in range(10):
+        assert not window.add(9_000, 5, 1, False)
+    assert window.add(9_000, 5, 1, False)
+
+
 def test_a_clock_that_went_back_begins_the_time_anew():
-    window = LatencyWindow(1_000, 2, 4)
+    window = opened(1_000, 2)
     window.add(10**18, 5, 1, False)
     assert not window.add(0, 5, 1, False)
     assert window.add(1_000, 5, 1, False)

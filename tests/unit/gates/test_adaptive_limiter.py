@@ -79,7 +79,7 @@ def test_refusals_do_not_all_come_back_at_one_moment():
 
 def test_after_long_calls_a_refusal_names_a_longer_wait():
     limiter, clock = learning(initial=4, max=4, uniform=lambda: 0.5)
-    calls(limiter, clock, 10, seconds=2.0)
+    calls(limiter, clock, 40, seconds=2.0)
     for _ in range(4):
         limiter.acquire_nowait()
     with pytest.raises(Overloaded) as caught:
@@ -114,7 +114,7 @@ def test_successes_make_it_grow_and_ignored_calls_do_not():
     assert limiter.stats().baseline == pytest.approx(0.01)
 
 
-def busy(limiter, clock, rounds=60):
+def busy(limiter, clock, rounds=250):
     for _ in range(rounds):
         permits = [limiter.acquire_nowait() for _ in range(limiter.limit)]
         clock.advance(10 * MS)
