@@ -83,10 +83,10 @@ class IterationWindow:
         slots: i64 = elapsed // self._slot_ns
         if slots >= _KEPT:
             self._start = now
-            self.used = 0
-            self._counts = [0] * _KEPT
-            return
-        self._start += slots * self._slot_ns
+            slots = _KEPT
+        else:
+            self._start += slots * self._slot_ns
+        # In place: a new list could start a garbage collection, and with it other threads, halfway.
         while slots > 0:
             self._at = self._at + 1 if self._at + 1 < _KEPT else 0
             self.used -= self._counts[self._at]
