@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_type
+import asyncio
+from typing import TYPE_CHECKING, Any, assert_type
 
 import httpx
 from fastapi import Depends, FastAPI
@@ -15,6 +16,8 @@ from headgate import (
     BoundedLoop,
     CircuitState,
     ClientThrottle,
+    DaemonGuard,
+    DaemonLimits,
     Decision,
     Features,
     GlobalPressure,
@@ -34,18 +37,24 @@ from headgate import (
 )
 from headgate.engine.stats import Usage
 from headgate.gates.admission_queue import Admission, AdmissionStats
+from headgate.gates.daemon_connections import DaemonConnection
 from headgate.gates.peer import to_jsonrpc
 from headgate.headers import HeaderWriter
 from headgate.integrations.asgi import RateLimitMiddleware
 from headgate.integrations.attributes import by_client_address, by_header
 from headgate.integrations.fastapi import RESPONSES, RateLimit
 from headgate.integrations.httpx import AsyncBackpressureTransport, BackpressureTransport
+from headgate.integrations.jsonrpc import JsonRpcAnswer, JsonRpcGuard
+from headgate.integrations.jsonrpc_asgi import JsonRpcApp
+from headgate.integrations.jsonrpc_streams import JsonRpcStreams
 from headgate.key import ClientAddresses
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator, Iterator
 
     from starlette.types import Receive, Scope, Send
+
 
 
 def limiters() -> None:
@@ -332,3 +341,37 @@ async def admission() -> None:
     queue.seats = 8
     queue.admit(flow=3)  # type: ignore[arg-type]
     AdmissionQueue("4")  # type: ignore[arg-type]
+
+
+async def daemons(listener: socket.socket) -> None:
+    def handle(sock: socket.socket, connection: DaemonConnection) -> None:
+        with connection.request() as request:
+            request.failed()
+
+    async def answer(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: DaemonConnection
+    ) -> None:
+        async with connection.request():
+            writer.write(await reader.readline())
+
+    guard = DaemonGuard(DaemonLimits(max_connections=5, max_memory_mb=None), name="d")
+    DaemonGuard(DaemonLimits.of_profile("low-memory"))
+    guard.serve(listener, handle, drain_seconds=5.0)
+    await guard.serve_async(listener, answer)
+    guard.serve(listener, answer)  # type: ignore[arg-type]
+    assert_type(guard.gate(), float)
+    assert_type(guard.metrics(), dict[str, Any])
+    with guard.connection(listener.close, "peer") as connection:
+        assert_type(connection, DaemonConnection)
+
+
+async def json_rpc(writer: asyncio.StreamWriter) -> None:
+    async def double(value: int) -> int:
+        return 2 * value
+
+    rpc = JsonRpcGuard({"double": double, "len": len}, peers=PeerLimiter.strict())
+    assert_type(await rpc.answer("peer", b"{}"), JsonRpcAnswer)
+    assert_type((await rpc.answer("peer", b"{}")).body, bytes | None)
+    streams = JsonRpcStreams(rpc, framing="content-length", identify=lambda writer: "name")
+    assert_type(await streams.start("127.0.0.1", 0), asyncio.Server)
+    Starlette().mount("/rpc", JsonRpcApp(rpc, key=by_header("x-node")))

@@ -26,6 +26,8 @@ PAGES = [
     "how-to/call-an-upstream.md",
     "how-to/loops.md",
     "how-to/shed-load.md",
+    "how-to/daemons.md",
+    "how-to/json-rpc.md",
 ]
 
 

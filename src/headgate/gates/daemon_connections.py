@@ -37,7 +37,7 @@ class DaemonConnection:
     Attributes:
         peer: who is at the other end, for the log.
         working: requests that are under way on it.
-        served: requests that were begun on it.
+        served: requests that were begun on it, or what else was worthwhile.
         waiting_since_ns: when it began to wait for its client, on the guard's clock.
         is_cut: whether it was closed by the guard.
     """
@@ -74,7 +74,8 @@ class DaemonConnection:
         return self._guard.request(self)
 
     def progressed(self) -> None:
-        """Say that the client did something worthwhile: the time that it may take begins anew."""
+        """Say that the client did something worthwhile, as a request is: its time begins anew."""
+        self.served += 1
         self.waiting_since_ns = self._guard.clock.now_ns()
 
     def leave(self) -> None:
