@@ -9,7 +9,7 @@ from headgate.backpressure.controlled_delay import ControlledDelayOrder
 from headgate.backpressure.seating import Seating
 from headgate.clock import NS_PER_MS, NS_PER_SECOND
 from headgate.lab.codel import CoDelLine
-from headgate.lab.live.queues import QUEUES, measured_capacity, run_live
+from headgate.lab.live.queues import QUEUES, measured_capacity, run_live, undisturbed
 from headgate.lab.report import Claim, Experiment, Report, Series
 from headgate.lab.seated import SeatedServer
 from headgate.lab.servers import Fifo, Server
@@ -125,20 +125,25 @@ def live(progress: Progress) -> Report:
     courses: dict[str, _Course] = {}
     for number, label in enumerate(QUEUES):
         progress((number + 1) / (len(QUEUES) + 1), label)
-        course = courses[label] = _Course(step_ns, back_ns, back_ns + 2 * NS_PER_SECOND)
 
-        def answered(request: Request, now: int, course: _Course = course) -> None:
-            course.waited(now, now - request.arrived - request.service_ns)
+        def attempt(what: str = QUEUES[label]) -> tuple[float, _Course]:
+            course = _Course(step_ns, back_ns, back_ns + 2 * NS_PER_SECOND)
 
-        run_live(
-            QUEUES[label],
-            course.tally,
-            course.rate(capacity),
-            _LIVE_SERVICE_NS,
-            _TIMEOUT_NS,
-            course.end_ns,
-            answered,
-        )
+            def served(request: Request, now: int) -> None:
+                course.waited(now, now - request.arrived - request.service_ns)
+
+            share = run_live(
+                what,
+                course.tally,
+                course.rate(capacity),
+                _LIVE_SERVICE_NS,
+                _TIMEOUT_NS,
+                course.end_ns,
+                served,
+            )
+            return share, course
+
+        courses[label] = undisturbed(attempt)
     conditions = {
         "server": f"one process that burns {_LIVE_SERVICE_NS / 1e6:g} ms of processor time for each "
         f"request, one at a time; measured C = {capacity:,.0f}/s (closed loop, 4 outstanding)",
@@ -147,7 +152,7 @@ def live(progress: Progress) -> Report:
         f"{_TIMEOUT_NS / 1e6:g} ms",
         "target": f"{_TARGET_NS / 1e6:g} ms of queue delay, for both that have one",
         "measured": "from one second after the step to its end; waits are latencies less the service, of "
-        "those that were served",
+        "those that were served; again, up to 3 times, where others took more than 2% of the server's core",
     }
     return _report("live", conditions, capacity, courses)
 

@@ -10,7 +10,13 @@ from headgate.backpressure.seating import Seating
 from headgate.clock import NS_PER_MS, NS_PER_SECOND
 from headgate.lab import heavy
 from headgate.lab.flows import ELEPHANT, RoundRobinLine, herds
-from headgate.lab.live.queues import FAIR_QUEUES, measured_capacity, run_heavy_live, run_herd_live
+from headgate.lab.live.queues import (
+    FAIR_QUEUES,
+    measured_capacity,
+    run_heavy_live,
+    run_herd_live,
+    undisturbed,
+)
 from headgate.lab.report import Claim, Experiment, Report, Series
 from headgate.lab.seated import SeatedServer
 from headgate.lab.servers import Fifo, Server
@@ -49,7 +55,7 @@ _Herds = dict[str, dict[str, "Herd"]]
 
 
 def virtual(
-    seed: int, progress: Progress, seconds: float = 10.0, heavy_seconds: float = 20.0
+    seed: int, progress: Progress, seconds: float = 6.0, heavy_seconds: float = 20.0
 ) -> Report:
     """All queues on the same arrivals; then both limiters on the same heavy ones.
 
@@ -88,10 +94,16 @@ def live(progress: Progress) -> Report:
     capacity = measured_capacity(_LIVE_SERVICE_NS)
     outcomes: _Herds = {}
     for number, (label, what) in enumerate(FAIR_QUEUES.items()):
-        outcomes[label] = herds(1.0, _LIVE_SECONDS)
-        for place, (name, herd) in enumerate(outcomes[label].items()):
+        outcomes[label] = {}
+        for place, name in enumerate(herds(1.0, _LIVE_SECONDS)):
             progress((1 + 3 * number + place) / 10, f"{name}, {label}")
-            run_herd_live(what, herd, capacity, exponential(_LIVE_SERVICE_NS), _TIMEOUT_NS)
+
+            def attempt(what: str = what, name: str = name) -> tuple[float, Herd]:
+                herd = herds(1.0, _LIVE_SECONDS)[name]
+                service = exponential(_LIVE_SERVICE_NS)
+                return run_herd_live(what, herd, capacity, service, _TIMEOUT_NS), herd
+
+            outcomes[label][name] = undisturbed(attempt)
     limiters: dict[str, Heavies] = {}
     for label, what in heavy.LIMITERS.items():
         progress(0.7, f"heavy requests, {label}")
