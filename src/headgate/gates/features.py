@@ -213,6 +213,11 @@ class Features:
         feature = self._find(name)
 
         def decorate(function: Any) -> Any:
+            if inspect.isclass(function) or not callable(function):
+                raise InvalidInput(
+                    f"feature decorates functions, got {type(function).__name__}; put it under "
+                    "@staticmethod and @classmethod"
+                )
             if inspect.iscoroutinefunction(function):
                 return self._wrap_coroutine(feature, function, fallback)
             return self._wrap(feature, function, fallback)

@@ -252,6 +252,8 @@ class LoadMonitor:
         if not lock.acquire(blocking=report is None):
             return
         try:
+            if self._report is not report:
+                return  # somebody else took it meanwhile
             taken = self._sample()
         finally:
             lock.release()

@@ -350,6 +350,33 @@ def test_failures_of_the_function_and_of_the_fallback_are_the_callers(features, 
         extra()
 
 
+def test_methods_of_all_kinds(features, pressure):
+    class Shop:
+        @features.feature("extra", fallback=lambda self: "cheap")
+        def plain(self):
+            return "dear"
+
+        @classmethod
+        @features.feature("extra", fallback=lambda cls: cls.__name__)
+        def of_class(cls):
+            return "dear"
+
+        @staticmethod
+        @features.feature("extra", fallback=lambda: "cheap")
+        def static():
+            return "dear"
+
+    assert (Shop().plain(), Shop.of_class(), Shop.static()) == ("dear",) * 3
+    pressure.value = 1.0
+    assert (Shop().plain(), Shop.of_class(), Shop.static()) == ("cheap", "Shop", "cheap")
+
+
+@pytest.mark.parametrize("what", [classmethod(len), 3, None, int])
+def test_only_functions_are_decorated(features, what):
+    with pytest.raises(InvalidInput, match="decorates functions"):
+        features.feature("extra")(what)
+
+
 def test_settings_are_given_once(features):
     features.add("extra")
     with pytest.raises(InvalidInput, match="where it is added"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from math import inf, nan
 
@@ -354,6 +355,40 @@ def test_while_one_thread_samples_others_use_what_is_there(told, clock):
     leave.set()
     asking.join()
     assert monitor.report().cause == "cpu"
+
+
+@pytest.fixture
+def hasty():
+    """Threads are switched as often as can be."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_many_threads_take_each_sample_once(told, clock):
+    monitor = LoadMonitor(readings=told, clock=clock)
+    ready = threading.Barrier(6)
+    turn = threading.Barrier(6, action=lambda: clock.advance(0.1))
+
+    def ask():
+        ready.wait()
+        for _ in range(20):
+            for _ in range(5):
+                monitor.pressure()
+                monitor.observe_queue_delay(0.001)
+                monitor.observe_in_flight(3, 4)
+            assert monitor.report().pressure <= 1.0
+            turn.wait()
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert told.reads == 20
+    assert monitor.report().resources["queue_delay"].value == pytest.approx(1.0)
 
 
 def test_a_listener_may_ask_the_monitor_and_may_end_it(told):
