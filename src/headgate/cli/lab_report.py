@@ -112,7 +112,14 @@ def _show_charts(report: Report) -> None:
     from headgate.lab.chart import chart_text
 
     width = min(_WIDEST, shutil.get_terminal_size((100, 40)).columns)
-    typer.echo(chart_text(report, width, colours=sys.stdout.isatty()))
+    try:
+        text = chart_text(report, width, colours=sys.stdout.isatty())
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # noqa: BLE001 - what cannot be drawn must not hide what was measured
+        typer.echo(f"warning: no chart: {type(error).__name__}: {printable(str(error))}", err=True)
+        return
+    typer.echo(text)
 
 
 def _show_claims(claims: Sequence[Claim]) -> None:

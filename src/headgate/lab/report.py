@@ -71,8 +71,11 @@ class Series:
         panel: what its y means; those of one panel are drawn together, such as "goodput" or "latency".
         label: whose line it is.
         x: seconds since the beginning of the run, or what ``Report.x_label`` says.
-        y: the values.
+        y: the values, one for each x.
         unit: of y.
+
+    Raises:
+        ValueError: there are more of one than of the other.
     """
 
     panel: str
@@ -80,6 +83,13 @@ class Series:
     x: list[float]
     y: list[float]
     unit: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.x) != len(self.y):
+            raise ValueError(
+                f"a series needs a y for each x; {self.label!r} of {self.panel!r} has {len(self.x)} x "
+                f"and {len(self.y)} y"
+            )
 
 
 @dataclass

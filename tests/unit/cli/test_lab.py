@@ -93,6 +93,14 @@ def test_one_that_breaks_does_not_stop_the_others_and_cannot_drive_the_terminal(
     assert "Traceback" in told.stderr
 
 
+def test_a_chart_that_fails_does_not_hide_what_was_measured(monkeypatch):
+    monkeypatch.setattr("headgate.lab.chart.chart_text", lambda *_, **__: 1 / 0)
+    told = lab("run", 1)
+    assert told.exit_code == 0
+    assert "warning: no chart: ZeroDivisionError" in told.stderr
+    assert "all of 1 claims met" in told.stdout
+
+
 def test_json_is_complete():
     told = lab("run", 1, 2, "--json")
     members = json.loads(told.stdout)

@@ -63,6 +63,11 @@ def test_cells_are_short(cell, text):
     assert cell_text(cell) == text
 
 
+def test_a_series_of_unequal_lengths_is_refused_where_it_is_made():
+    with pytest.raises(ValueError, match=r"'what it sees' of 'load' has 2 x and 1 y"):
+        Series("load", "what it sees", [0.0, 1.0], [5.0])
+
+
 def test_an_experiment_names_its_files():
     one = Experiment(7, "t", "q", lambda seed, progress: None)
     assert (one.name, one.live) == ("exp07", None)
