@@ -31,6 +31,7 @@ class Handler:
         self.seen = []
         self.entered = {}
         self.leave = {}
+        self.threads = {}
 
     def hang_on(self, item):
         self.entered[item] = threading.Event()
@@ -39,6 +40,7 @@ class Handler:
     def __call__(self, item):
         self.seen.append(item)
         if item in self.entered:
+            self.threads[item] = threading.current_thread()
             self.entered[item].set()
             until(self.leave[item])
         if isinstance(item, BaseException):
@@ -266,6 +268,8 @@ def test_a_handler_that_hangs_is_left_behind(clock, handler):
         assert loop.stats().hung == 1
         handler.leave["after"].set()
         handler.leave["stuck"].set()
+        handler.threads["stuck"].join(PATIENCE)
+        assert not handler.threads["stuck"].is_alive()
         handler.hang_on("later")
         loop.put("later")
         until(handler.entered["later"])
@@ -277,17 +281,28 @@ def test_a_handler_that_hangs_is_left_behind(clock, handler):
 def test_so_many_hang_that_the_next_is_waited_for(clock, handler):
     for item in range(MAX_HUNG + 2):
         handler.hang_on(item)
-    with BoundedLoop(handler, receive_timeout=None, handler_timeout=1.0, clock=clock) as loop:
+    looked = threading.Semaphore(0)
+    loop = BoundedLoop(handler, receive_timeout=None, handler_timeout=1.0, clock=clock)
+    look = loop._leaves_behind
+
+    def look_and_tell(*arguments):
+        left = look(*arguments)
+        looked.release()
+        return left
+
+    loop._leaves_behind = look_and_tell
+    with loop:
         for item in range(MAX_HUNG + 2):
             loop.put(item)
         for item in range(MAX_HUNG):
             until(handler.entered[item])
             clock.until_waiting(1)
             clock.advance(1.0)
+            assert looked.acquire(timeout=PATIENCE)
         until(handler.entered[MAX_HUNG])
         clock.until_waiting(1)
         clock.advance(1.0)
-        clock.until_waiting(1)
+        assert looked.acquire(timeout=PATIENCE)
         assert loop.stats().hung == MAX_HUNG
         assert not handler.entered[MAX_HUNG + 1].is_set()
         handler.leave[MAX_HUNG].set()
