@@ -10,6 +10,8 @@ from fastapi import Depends, FastAPI
 from starlette.applications import Starlette
 
 from headgate import (
+    AdaptiveLimiter,
+    AdaptiveRate,
     AdmissionQueue,
     AsyncBoundedLoop,
     AsyncLimiter,
@@ -28,6 +30,7 @@ from headgate import (
     LoopBudget,
     LoopStats,
     PeerLimiter,
+    Permit,
     Rate,
     RateLimited,
     RetryBudget,
@@ -85,6 +88,35 @@ async def async_limiters() -> None:
     async with limiter.reserve("user:1", 4_000) as hold:
         await hold.commit(1_200)
     assert_type(limiter.sync, Limiter)
+
+
+_adaptive = AdaptiveLimiter("gradient", initial=8, drops=(TimeoutError, OSError))
+
+
+@_adaptive
+def ask(question: str) -> int:
+    return len(question)
+
+
+@_adaptive.guard(timeout=0.5)
+async def ask_later(question: str) -> int:
+    return len(question)
+
+
+async def adaptive_limits() -> None:
+    assert_type(ask("why"), int)
+    assert_type(await ask_later("why"), int)
+    ask(5)  # type: ignore[arg-type]
+    with _adaptive.guard() as permit:
+        assert_type(permit, Permit)
+    async with _adaptive.guard(timeout=None) as permit:
+        assert_type(permit.dropped(), bool)
+    assert_type(await _adaptive.acquire_async(1), Permit)
+    assert_type(_adaptive.acquire(0.5).succeeded(), bool)
+    assert_type(_adaptive.limit, int)
+    rate = AdaptiveRate(Limiter("5/second"), lambda: 0.5, "stepwise", threshold=0.7)
+    AdaptiveRate(AsyncLimiter("5/second"), LoadMonitor().pressure)
+    assert_type(rate.update(), float)
 
 
 @limit("5/second", key=lambda user, **_: user)

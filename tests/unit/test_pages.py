@@ -10,6 +10,8 @@ from tests.unit.test_readme import python_blocks
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = [
+    "how-to/limit-calls-in-flight.md",
+    "how-to/adapt-rates.md",
     "tutorial/first-limit.md",
     "how-to/limit-a-function.md",
     "how-to/wait-for-a-turn.md",
