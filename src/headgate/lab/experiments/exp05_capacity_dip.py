@@ -138,6 +138,8 @@ def _report(
         seconds, good = one.asked.timeline_goodput()
         shares = [value / one.capacity for value in good]
         report.series.append(Series("goodput", label, seconds, shares, "of C"))
+        # A timeline of its own: what users asked for may be answered a bin later than the server saw any.
+        seconds, _ = one.seen.timeline_offered()
         report.series.append(Series("what the server sees", label, seconds, _seen(one), "times C"))
     report.claims = _claims(outcomes, before)
     return report
