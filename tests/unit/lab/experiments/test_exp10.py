@@ -7,7 +7,7 @@ import pytest
 from headgate.lab.experiments import exp10_sick_node as experiment
 from headgate.lab.report import ignore_progress
 
-SHORT = experiment.Plan(measured=2, sick=4, killed=6, revived=9, well=12, end=16)
+SHORT = experiment.Plan(measured=1, sick=2, killed=4, revived=6, well=8, end=10)
 
 
 @pytest.fixture(scope="module")
