@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["EXPERIMENT", "virtual"]
 
 _TITLE: Final = "Capacity dips to 30 % for 10 s, at load .8"
+# Of a load of .80, what makes .80 at two places: .795/.80.
+_NEARLY_ALL: Final = 0.994
 _LOAD: Final = 0.8
 _SPEED: Final = 0.3
 _ATTEMPTS: Final = 3
@@ -159,11 +161,11 @@ def _claims(outcomes: dict[str, Outcome], before: int) -> list[Claim]:
         Claim("Headgate: goodput during the dip", _share(ours, before, end), ">=", 0.24, "of C"),
         Claim("Headgate: recovered after", _recovery(ours, end), "<=", _TO_RECOVER, "s"),
         Claim(
-            "Headgate: of .80 C that were asked for from 10 s after the dip on, done in time",
-            round(_LOAD * ours.asked.success(), 2),
+            "Headgate: of the .80 C asked for from 10 s after the dip on, done in time",
+            ours.asked.success(),
             ">=",
-            _LOAD,
-            "of C",
+            _NEARLY_ALL,
+            "of it",
         ),
     ]
 
