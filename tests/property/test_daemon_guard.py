@@ -18,7 +18,7 @@ from tests.support.daemons import Usage, guarded
 
 if TYPE_CHECKING:
     from headgate.gates.daemon_connections import DaemonConnection
-    from headgate.gates.daemon_guard import DaemonRequest
+    from headgate.gates.daemon_requests import DaemonRequest
 
 CONNECTIONS, CONCURRENT, PER_MINUTE, STALE, GRACE = 4, 3, 6, 300.0, 10.0
 SECOND = 10**9

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
-    from headgate.gates.daemon_guard import DaemonGuard, DaemonRequest
+    from headgate.gates.daemon_guard import DaemonGuard
+    from headgate.gates.daemon_requests import DaemonRequest
 
 __all__ = ["ConnectionBook", "DaemonConnection", "cut"]
 

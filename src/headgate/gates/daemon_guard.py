@@ -26,29 +26,31 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
-from headgate.backpressure.request_statistics import Outcome, RequestStatistics
+from headgate.backpressure.request_statistics import RequestStatistics
 from headgate.backpressure.thresholds import Status
 from headgate.clock import NS_PER_MS, NS_PER_SECOND, SystemClock, seconds_to_ns
 from headgate.decision import Decision
-from headgate.errors import InvalidInput, Overloaded, RateLimited
+from headgate.errors import InvalidInput, Overloaded
 from headgate.gates.daemon_connections import ConnectionBook, DaemonConnection, cut
 from headgate.gates.daemon_limits import DaemonLimits
 from headgate.gates.daemon_report import DaemonReporter
+from headgate.gates.daemon_requests import DaemonRequest
 from headgate.gates.limiter import Limiter
 from headgate.gates.load_monitor import LoadMonitor
+from headgate.gates.numbers import valid_call
 from headgate.rate import Rate
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Coroutine, Iterator
-    from types import TracebackType
 
+    from headgate.backpressure.request_statistics import Outcome
     from headgate.clock import Clock
     from headgate.gates.daemon_tasks import AsyncHandler
     from headgate.gates.daemon_threads import Handler
     from headgate.gates.load_report import LoadReport
 
-__all__ = ["DaemonGuard", "DaemonRequest"]
+__all__ = ["DaemonGuard"]
 
 LIMIT_PAUSE_NS: Final = 100 * NS_PER_MS
 VIOLATION_PAUSE_NS: Final = NS_PER_SECOND
@@ -89,6 +91,7 @@ class DaemonGuard:
 
     Raises:
         ConfigurationError: a variable of the environment cannot be used, or psutil is not installed.
+        InvalidInput: ``limits`` are something else.
     """
 
     def __init__(
@@ -99,7 +102,7 @@ class DaemonGuard:
         monitor: LoadMonitor | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.limits = DaemonLimits.load() if limits is None else limits
+        self.limits = _valid_limits(limits)
         self.name = name
         self.clock: Clock = SystemClock() if clock is None else clock
         self._watched = _watched(self.limits, monitor)
@@ -159,6 +162,7 @@ class DaemonGuard:
         Raises:
             Overloaded: as many are open as may be.
         """
+        valid_call("close", close)
         with self._lock:
             if len(self._connections) >= self.limits.max_connections:
                 raise self._refusal("max_connections", self.limits.max_connections, LIMIT_PAUSE_NS)
@@ -333,55 +337,15 @@ class DaemonGuard:
         )
 
 
-@final
-class DaemonRequest:
-    """One request. Entering raises when it may not begin."""
-
-    __slots__ = ("_began_ns", "_connection", "_failed", "_guard")
-
-    def __init__(self, guard: DaemonGuard, connection: DaemonConnection | None) -> None:
-        self._guard = guard
-        self._connection = connection
-        self._began_ns: int | None = None
-        self._failed = False
-
-    def failed(self) -> None:
-        """Say that it failed, where no exception does."""
-        self._failed = True
-
-    def __enter__(self) -> DaemonRequest:
-        if self._began_ns is not None:
-            raise InvalidInput("this request is under way; make another one for the next")
-        self._failed = False
-        self._began_ns = self._guard.begin(self._connection)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        began, self._began_ns = self._began_ns, None
-        if began is None:
-            return
-        outcome = Outcome.FAILED if self._failed else Outcome.OK
-        if kind is not None:
-            says = issubclass(kind, Exception) and not issubclass(kind, RateLimited)
-            outcome = Outcome.FAILED if says else Outcome.ABANDONED
-        invalid = kind is not None and issubclass(kind, InvalidInput)
-        self._guard.ended(self._connection, began, outcome, invalid=invalid)
-
-    async def __aenter__(self) -> DaemonRequest:
-        return self.__enter__()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.__exit__(kind, error, trace)
+def _valid_limits(limits: object) -> DaemonLimits:
+    if limits is None:
+        return DaemonLimits.load()
+    if not isinstance(limits, DaemonLimits):
+        raise InvalidInput(
+            f"limits must be DaemonLimits, got {type(limits).__name__}; leave them out to read the "
+            "environment"
+        )
+    return limits
 
 
 def _watched(limits: DaemonLimits, monitor: LoadMonitor | None) -> tuple[str, ...]:

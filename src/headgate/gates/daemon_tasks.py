@@ -20,6 +20,8 @@ from headgate.errors import Overloaded
 from headgate.gates.daemon_connections import cut
 from headgate.gates.daemon_guard import TURN, VIOLATION_PAUSE_NS
 from headgate.gates.daemon_threads import EXHAUSTED
+from headgate.gates.numbers import YEAR, valid_call, valid_number
+from headgate.inputs import valid_count
 
 if TYPE_CHECKING:
     import ssl
@@ -62,7 +64,13 @@ async def serve(
         tls: to speak TLS.
         limit: of the reader; see `asyncio.start_server`.
         drain_seconds: how long what is under way may take, once the daemon stops.
+
+    Raises:
+        InvalidInput: the handler cannot be called, or ``limit`` or ``drain_seconds`` make no sense.
     """
+    valid_call("handle", handle)
+    valid_count("limit", limit, 2**30)
+    valid_number("drain_seconds", drain_seconds, 0.0, YEAR)
     listener.settimeout(0)
     crew = _Crew(guard, handle, tls, limit)
     news = asyncio.Event()

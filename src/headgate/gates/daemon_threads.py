@@ -12,12 +12,14 @@ import selectors
 import socket
 import threading
 from contextlib import contextmanager, suppress
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final, final
 
 from headgate.clock import NS_PER_SECOND
-from headgate.errors import Overloaded
+from headgate.errors import InvalidInput, Overloaded
 from headgate.gates.daemon_connections import cut
 from headgate.gates.daemon_guard import TURN, VIOLATION_PAUSE_NS
+from headgate.gates.numbers import YEAR, valid_call, valid_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +49,15 @@ def serve(
         handle: is called in a thread of its own with each socket, which is closed when it returns. What
             it raises is logged.
         drain_seconds: how long what is under way may take, once the daemon stops.
+
+    Raises:
+        InvalidInput: the handler cannot be called in a thread, or ``drain_seconds`` make no sense.
     """
+    if iscoroutinefunction(valid_call("handle", handle)):
+        raise InvalidInput(
+            "handle must be a plain function; a coroutine function is for serve_async"
+        )
+    valid_number("drain_seconds", drain_seconds, 0.0, YEAR)
     crew = _Crew(guard, handle)
     listener.settimeout(0)
     with _housekeeping(guard), _waker(guard) as wake, selectors.DefaultSelector() as selector:

@@ -25,10 +25,17 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
-from headgate.errors import RateLimited
+from headgate.errors import InvalidInput, RateLimited
 from headgate.gates.peer import PeerLimiter, to_jsonrpc
 from headgate.inputs import valid_count
-from headgate.integrations.jsonrpc_calls import Handler, Places, no_place, valid_patience
+from headgate.integrations.jsonrpc_calls import (
+    Handler,
+    Places,
+    handlers_of,
+    instance,
+    no_place,
+    valid_patience,
+)
 from headgate.integrations.jsonrpc_messages import (
     INTERNAL_ERROR,
     INVALID_REQUEST,
@@ -130,8 +137,10 @@ class JsonRpcGuard:
         max_per_peer: int = 10,
         handler_timeout: float | None = 30.0,
     ) -> None:
-        self._handlers = {name: Handler(name, function) for name, function in methods.items()}
-        self.peers = PeerLimiter.default() if peers is None else peers
+        self._handlers = handlers_of(methods)
+        self.peers = (
+            PeerLimiter.default() if peers is None else instance("peers", peers, PeerLimiter)
+        )
         self.clock: Clock = self.peers.clock
         self.max_message_bytes = valid_count("max_message_bytes", max_message_bytes, 2**30)
         self.max_per_peer = valid_count("max_per_peer", max_per_peer, 10**6)
@@ -161,7 +170,12 @@ class JsonRpcGuard:
         Args:
             peer: who sent it; see `headgate.gates.peer.PeerLimiter`.
             message: a request or a batch, in UTF-8.
+
+        Raises:
+            InvalidInput: the message is not bytes, or the peer no key.
         """
+        if not isinstance(message, bytes | bytearray):
+            raise InvalidInput(f"message must be bytes, got {type(message).__name__}; encode it")
         self._messages += 1
         if len(message) > self.max_message_bytes:
             return await self._only(peer, self.too_large())

@@ -18,15 +18,18 @@ from headgate.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
+from headgate.gates.numbers import valid_call
 from headgate.headers import error_problem
+from headgate.inputs import valid_key
 from headgate.integrations.asgi import refuse, retry_after
 from headgate.integrations.attributes import by_client_address, describe
-from headgate.integrations.jsonrpc_calls import valid_patience
+from headgate.integrations.jsonrpc import JsonRpcGuard
+from headgate.integrations.jsonrpc_calls import instance, valid_patience
 
 if TYPE_CHECKING:
     from headgate.integrations.asgi import Fields, Receive, Scope, Send
     from headgate.integrations.attributes import KeyFunction
-    from headgate.integrations.jsonrpc import JsonRpcAnswer, JsonRpcGuard
+    from headgate.integrations.jsonrpc import JsonRpcAnswer
 
 __all__ = ["JsonRpcApp"]
 
@@ -56,8 +59,11 @@ class JsonRpcApp:
         key: KeyFunction | None = None,
         message_timeout: float | None = 10.0,
     ) -> None:
-        self.guard = guard
-        self._key = by_client_address() if key is None else key
+        self.guard = instance("guard", guard, JsonRpcGuard)
+        self._key: KeyFunction = by_client_address()
+        if key is not None:
+            valid_call("key", key)
+            self._key = key
         self._timeout = valid_patience("message_timeout", message_timeout)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,7 +120,7 @@ class JsonRpcApp:
             raise MissingKey(
                 f"peers are told apart by {what}, and this one lacks it", attribute=what
             )
-        return peer
+        return valid_key(peer)
 
 
 def _status(answer: JsonRpcAnswer) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 from headgate.clock import NS_PER_MS, NS_PER_SECOND
 from headgate.decision import Decision
@@ -15,8 +16,9 @@ from headgate.integrations.jsonrpc_messages import INVALID_PARAMS, Call, PeerFau
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Handler", "Place", "Places", "no_place", "valid_patience"]
+__all__ = ["Handler", "Place", "Places", "handlers_of", "instance", "no_place", "valid_patience"]
 
+_T = TypeVar("_T")
 _BUSY_NS: Final = 100 * NS_PER_MS
 """What callers are told to wait when too many run: nobody knows when one will end."""
 
@@ -97,6 +99,30 @@ class Place:
 
     def __exit__(self, *outcome: object) -> None:
         self._places.add(self._peer, -1)
+
+
+def handlers_of(methods: object) -> dict[str, Handler]:
+    """A handler for each method.
+
+    Raises:
+        InvalidInput: it is no mapping, or one of its names or functions cannot be used.
+    """
+    if not isinstance(methods, Mapping):
+        raise InvalidInput(
+            f"methods must be a mapping of names to functions, got {type(methods).__name__}"
+        )
+    return {name: Handler(name, function) for name, function in methods.items()}
+
+
+def instance(name: str, value: object, kind: type[_T]) -> _T:
+    """The value, of this type.
+
+    Raises:
+        InvalidInput: it is of another.
+    """
+    if not isinstance(value, kind):
+        raise InvalidInput(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
+    return value
 
 
 def no_place(peer: str, what: str, limit: int) -> Overloaded:

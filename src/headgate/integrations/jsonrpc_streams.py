@@ -20,13 +20,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, final
 
 from headgate.errors import InvalidInput
-from headgate.inputs import valid_count
-from headgate.integrations.jsonrpc_calls import valid_patience
+from headgate.gates.numbers import valid_call
+from headgate.inputs import valid_count, valid_key
+from headgate.integrations.jsonrpc import JsonRpcGuard
+from headgate.integrations.jsonrpc_calls import instance, valid_patience
 from headgate.integrations.jsonrpc_messages import PARSE_ERROR, PeerFault
 from headgate.key import ClientAddresses
 
@@ -34,13 +37,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headgate.decision import Decision
-    from headgate.integrations.jsonrpc import JsonRpcAnswer, JsonRpcGuard
+    from headgate.integrations.jsonrpc import JsonRpcAnswer
 
     Framing = Literal["lines", "content-length"]
     Identify = Callable[[asyncio.StreamWriter], str]
 
 __all__ = ["JsonRpcStreams", "peer_address"]
 
+_log = logging.getLogger("headgate.jsonrpc")
 _LONGEST_PAUSE: Final = 1.0
 _GATHERING_PAUSE: Final = 0.05
 _FAREWELL_SECONDS: Final = 1.0
@@ -90,12 +94,12 @@ class JsonRpcStreams:
     ) -> None:
         if framing not in ("lines", "content-length"):
             raise InvalidInput(f"framing must be 'lines' or 'content-length', got {framing!r:.60}")
-        self.guard = guard
+        self.guard = instance("guard", guard, JsonRpcGuard)
         self.framed = framing == "content-length"
         self.message_timeout = valid_patience("message_timeout", message_timeout)
         self.idle_timeout = valid_patience("idle_timeout", idle_timeout)
         self.write_timeout = valid_patience("write_timeout", write_timeout)
-        self._identify = identify
+        self._identify = valid_call("identify", identify)
         self._most = valid_count("max_connections", max_connections, 10**6)
         self._most_per_peer = valid_count(
             "max_connections_per_peer", max_connections_per_peer, 10**6
@@ -120,9 +124,9 @@ class JsonRpcStreams:
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until it ends."""
-        peer = self._identify(writer)
-        connection = _Connection(self, peer, reader, writer)
         try:
+            peer = valid_key(self._identify(writer))
+            connection = _Connection(self, peer, reader, writer)
             refusal = self._refusal(peer)
             if refusal is None:
                 await self._serve(peer, connection)
@@ -130,6 +134,8 @@ class JsonRpcStreams:
                 await connection.dismiss(refusal)
         except OSError:
             return  # the other side is gone, or was too slow
+        except Exception:  # noqa: BLE001 - asyncio would log it as an error of its own, and so do we
+            _log.exception("a connection failed")
         finally:
             # What is not sent by now is not wanted: closing would wait for it, beyond all bounds.
             writer.transport.abort()

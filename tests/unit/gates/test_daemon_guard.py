@@ -497,3 +497,14 @@ def test_the_status(clock, usage):
     assert guard.metrics()["daemon"]["status"] == "violated"
     guard.stop()
     assert guard.metrics()["daemon"]["status"] == "stopping"
+
+
+@pytest.mark.parametrize("limits", [5, {}, "low-memory"])
+def test_limits_of_another_kind(limits):
+    with pytest.raises(InvalidInput, match="must be DaemonLimits"):
+        DaemonGuard(limits)
+
+
+def test_a_connection_that_cannot_be_closed_is_none(clock):
+    with pytest.raises(InvalidInput, match="close must be callable"):
+        guarded(clock).connection(None)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from anyio.lowlevel import checkpoint
 
-from headgate.errors import Overloaded
+from headgate.errors import InvalidInput, Overloaded
 from tests.support.daemons import Usage, guarded
 from tests.support.stepped_clock import SteppedClock
 
@@ -278,3 +278,35 @@ async def test_a_slow_handshake_holds_up_nobody_and_is_cut_off():
         await daemon.active(1)
         assert await ask(one) == b"hello\n"
         one[1].transport.abort()
+
+
+@pytest.mark.parametrize(
+    "options", [{"drain_seconds": -1}, {"drain_seconds": float("inf")}, {"limit": 0}, {"handle": 5}]
+)
+async def test_settings_that_make_no_sense(options):
+    daemon = Daemon()
+    handle = options.pop("handle", daemon.handle)
+    with daemon.listener, pytest.raises(InvalidInput):
+        await daemon.guard.serve_async(daemon.listener, handle, **options)
+
+
+def test_on_uvloop():
+    uvloop = pytest.importorskip("uvloop")
+
+    async def scenario():
+        async with serving(options={"drain_seconds": 20}, max_connections=3) as daemon:
+            idle, busy, silent = [await daemon.connect() for _ in range(3)]
+            assert await ask(idle) == b"hello\n"
+            busy[1].write(b"wait\n")
+            await until(lambda: daemon.guard.in_flight == 1)
+            daemon.clock.advance(11)
+            daemon.guard.housekeep()
+            assert await at_end(silent)
+            daemon.guard.stop()
+            assert await at_end(idle)
+            daemon.go_on.set()
+            assert await busy[0].readline() == b"wait\n"
+            assert await at_end(busy)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())

@@ -10,7 +10,9 @@ import threading
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from headgate.errors import Overloaded
+import pytest
+
+from headgate.errors import InvalidInput, Overloaded
 from headgate.gates.daemon_threads import GuardedServer
 from tests.support.daemons import Usage, guarded
 from tests.support.stepped_clock import PATIENCE, SteppedClock
@@ -271,6 +273,20 @@ def test_a_guard_that_was_stopped_accepts_nothing():
     daemon.guard.stop()
     daemon.guard.serve(daemon.listener, daemon.handle)
     daemon.listener.close()
+
+
+async def coroutine_function(sock, connection):
+    """Would never run."""
+
+
+@pytest.mark.parametrize(
+    ("handle", "drain_seconds"),
+    [(None, 1), (coroutine_function, 1), (print, -1), (print, float("nan")), (print, "5")],
+)
+def test_a_handler_or_an_end_that_makes_no_sense(handle, drain_seconds):
+    daemon = Daemon(SteppedClock())
+    with daemon.listener, pytest.raises(InvalidInput):
+        daemon.guard.serve(daemon.listener, handle, drain_seconds=drain_seconds)
 
 
 # --- the mixin for socketserver ---------------------------------------------------------------------------

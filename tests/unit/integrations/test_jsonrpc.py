@@ -382,6 +382,9 @@ async def test_others_have_their_turn_during_a_batch():
 @pytest.mark.parametrize(
     ("methods", "options", "message"),
     [
+        (["x"], {}, "must be a mapping"),
+        (None, {}, "must be a mapping"),
+        ({}, {"peers": 5}, "peers must be a PeerLimiter"),
         ({"rpc.x": len}, {}, "reserved"),
         ({"": len}, {}, "reserved"),
         ({5: len}, {}, "reserved"),
@@ -398,6 +401,14 @@ async def test_others_have_their_turn_during_a_batch():
 def test_settings_that_make_no_sense(methods, options, message):
     with pytest.raises(InvalidInput, match=message):
         JsonRpcGuard(methods, **options)
+
+
+@pytest.mark.parametrize(
+    ("peer", "message"), [("p", "{}"), ("p", None), ("", b"{}"), (5, b"{}"), ("x" * 2000, b"{}")]
+)
+async def test_a_message_or_a_peer_that_is_none(peer, message):
+    with pytest.raises(InvalidInput):
+        await make().answer(peer, message)
 
 
 async def test_stats():

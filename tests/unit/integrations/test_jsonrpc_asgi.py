@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from headgate.errors import InvalidInput
 from headgate.gates.peer import CircuitState, PeerLimiter
 from headgate.integrations.attributes import by_header
 from headgate.integrations.jsonrpc import JsonRpcGuard
@@ -130,6 +131,7 @@ async def test_content_types_and_other_keys():
     assert (await post(app, CALL, headers=headers)).status == 200
     assert app.guard.peers.peers() == ["n1"]
     assert (await post(app, CALL)).status == 400
+    assert (await post(app, CALL, headers={"x-node": "n" * 2000})).status == 422
 
 
 async def test_it_can_stand_alone():
@@ -147,3 +149,9 @@ async def test_it_can_stand_alone():
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     with pytest.raises(ValueError, match="speaks http"):
         await app({"type": "websocket"}, receive, send)
+
+
+@pytest.mark.parametrize("options", [{"guard": 5}, {"key": 5}, {"message_timeout": -1}])
+def test_settings_that_make_no_sense(options):
+    with pytest.raises(InvalidInput):
+        JsonRpcApp(**{"guard": JsonRpcGuard({}), **options})

@@ -315,6 +315,17 @@ async def test_peers_by_another_name():
         assert setup.guard.peers.peers() == ["one", "two"]
 
 
+@pytest.mark.parametrize("name", ["", None, "x" * 2000])
+async def test_a_peer_without_a_name_is_turned_away(name, caplog):
+    caplog.set_level(logging.ERROR, "headgate.jsonrpc")
+    async with serving(identify=lambda writer: name) as setup:
+        reader, writer = await setup.connect()
+        assert await at_end(reader) == b""
+        assert "a connection failed" in caplog.text
+        writer.close()
+    assert setup.guard.stats().messages == 0
+
+
 async def test_closing_answers_what_was_read_and_cuts_off_the_rest():
     async with serving() as setup:
         reader, writer = await setup.connect()
@@ -385,9 +396,34 @@ async def test_over_a_unix_socket(tmp_path):
     server.close()
 
 
+def test_on_uvloop():
+    uvloop = pytest.importorskip("uvloop")
+
+    async def scenario():
+        async with serving(guard={"max_message_bytes": 1000}) as setup:
+            reader, writer = await setup.connect()
+            writer.write(line("wait", ["first"]) + line())
+            assert (await answer(reader))["result"] == 1
+            other, sender = await setup.connect()
+            sender.write(b"x" * 5000)
+            assert (await answer(other))["error"]["code"] == -32600
+            sender.close()
+            closing = asyncio.ensure_future(setup.streams.close(20))
+            setup.gate.set()
+            await closing
+            assert (await answer(reader))["result"] == "first"
+            assert await at_end(reader) == b""
+            writer.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"guard": 5}, "guard must be a JsonRpcGuard"),
+        ({"identify": 5}, "identify must be callable"),
         ({"framing": "xml"}, "framing"),
         ({"message_timeout": 0}, "message_timeout"),
         ({"idle_timeout": float("inf")}, "idle_timeout"),
@@ -398,4 +434,4 @@ async def test_over_a_unix_socket(tmp_path):
 )
 def test_settings_that_make_no_sense(options, message):
     with pytest.raises(InvalidInput, match=message):
-        JsonRpcStreams(JsonRpcGuard({}), **options)
+        JsonRpcStreams(**{"guard": JsonRpcGuard({}), **options})
