@@ -43,7 +43,7 @@ class Paced(Algorithm):
         super().__init__(inner.limit, inner.window_ns, inner.capacity, atomic=inner.atomic)
         self._inner = inner
         self.pace: i64 = EVEN
-        self._real: i64 = now
+        self._now_there: i64 = now
         self._own: i64 = now
 
     def set_pace(self, pace: i64, now: i64) -> None:
@@ -52,7 +52,7 @@ class Paced(Algorithm):
         Harmless to repeat; and `dump` is off by what own time has strayed since it was last called.
         """
         self._own = self._at(now)
-        self._real = now
+        self._now_there = now
         self.pace = pace
         self.limit = max(1, self._inner.limit * pace // EVEN)
 
@@ -81,17 +81,17 @@ class Paced(Algorithm):
         return self._inner.used(state, self._at(now))
 
     def dump(self, state: object, wall_offset_ns: i64) -> list[int]:
-        return self._inner.dump(state, wall_offset_ns + self._real - self._own)
+        return self._inner.dump(state, wall_offset_ns + self._now_there - self._own)
 
     def load(self, values: list[int], wall_offset_ns: i64) -> object:
-        return self._inner.load(values, wall_offset_ns + self._real - self._own)
+        return self._inner.load(values, wall_offset_ns + self._now_there - self._own)
 
     @final
     def _at(self, now: i64) -> i64:
         """Own time. The product is taken in two parts, so that it fits into 64 bits."""
         if self.pace == EVEN:
-            return max(0, self._own + now - self._real)
-        since = now - self._real
+            return max(0, self._own + now - self._now_there)
+        since = now - self._now_there
         run = since // EVEN * self.pace + since % EVEN * self.pace // EVEN
         return max(0, self._own + run)
 
