@@ -185,10 +185,14 @@ class ClientThrottle:
             if held > 0:
                 return Decision(False, 0, 0, held, held, 0, HOLD, self._window_ns)
             window = _window(known, tier, self._window_ns)
-            refused = uniform < self._share(known, tier, now)
-            if refused:
-                window.add(1, 0, now)
-            return self._describe(window, refused)
+            share = self._share(known, tier, now)
+            if uniform >= share:
+                return self._describe(window, 0)
+            window.add(1, 0, now)
+            # Any later call may pass. Who waits is to be spread out, and not to come back at once. (Of a
+            # draw that is below the share, the part of it is as random as the draw was.)
+            wait = int((_LEAST_WAIT + uniform / share) * NS_PER_SECOND)
+            return self._describe(window, wait)
 
     def count(self, upstream: str, tier: int, *, overloaded: bool) -> None:
         """`record`, with what it takes checked already."""
@@ -229,15 +233,12 @@ class ClientThrottle:
             share = self._rule.refusal(window, now, tightened(self._multiplier, pressure))
         return max(share, held_back(pressure, tier))
 
-    def _describe(self, window: AcceptWindow, refused: bool) -> Decision:  # noqa: FBT001 - its answer
+    def _describe(self, window: AcceptWindow, wait: int) -> Decision:
+        """A yes, or a no for so many nanoseconds."""
         limit = int(self._multiplier * window.accepts)
         remaining = max(0, limit - window.requests)
-        wait = 0
-        if refused:
-            # Any later call may pass. Who waits is to be spread out, and not to come back at once.
-            wait = int((_LEAST_WAIT + self._uniform()) * NS_PER_SECOND)
         return Decision(
-            not refused, limit, remaining, wait, self._window_ns, 0, self.name, self._window_ns
+            wait == 0, limit, remaining, wait, self._window_ns, 0, self.name, self._window_ns
         )
 
 
