@@ -54,7 +54,7 @@ _KINDS: Final = (
 
 
 def virtual(
-    seed: int, progress: Progress, loads: Sequence[float] = _LOADS, seconds: float = 6.0
+    seed: int, progress: Progress, loads: Sequence[float] = _LOADS, seconds: float = 10.0
 ) -> Report:
     """All kinds of clients at all loads."""
     outcomes: dict[str, list[Outcome]] = {kind.label: [] for kind in _KINDS}
