@@ -78,6 +78,13 @@ def test_under_pressure_low_tiers_go_first(calm: Service) -> None:
     ]
     assert statuses == [200, 200, 503, 503] * 2
     press(calm, 1.8, 94)
+    assert calm.post("/api/v1/check", {"key": "a", "priority": "critical"}).status == 200
+    levels = {
+        "load_threshold": 0.8,
+        "load_shedding": {"priority_levels": [{"level": 1, "multiplier": 1}]},
+    }
+    calm.post(BACKPRESSURE, levels)
+    press(calm, 1.8, 10)
     assert calm.post("/api/v1/check", {"key": "a", "priority": "critical"}).status == 503
 
 

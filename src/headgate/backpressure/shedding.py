@@ -27,7 +27,6 @@ MOST_SHED: Final = 0.99
 
 _EASING: Final = 0.1
 _MOST_STEPS: Final = 10.0
-_LEAST_MULTIPLIER: Final = 0.01
 
 
 def queue_probability(queue: i64, max_queue: i64) -> float:
@@ -56,11 +55,13 @@ class AddedShedding:
 
         level += (load - threshold) * rate             each period; below the threshold, then:
         level *= 0.9
-        part of a tier = level * multiplier[tier]      within 0 to 0.99
+        level  within 0 to 1
+        part of a tier = level * multiplier[tier]      at most 0.99
 
-    So the tiers with a high multiplier go first, and the next ones follow while that is not enough. Below
-    the threshold it eases off faster than it came, for what was added up while shedding could not help
-    (another program took the processor, say) has to go soon.
+    So a multiplier says how fast a tier is shed beside the others, and how much of it at most. That there is
+    a most matters where shedding does not help (callers who were refused ask again at once, another program
+    took the processor): then all would be refused for nothing. Below the threshold it eases off faster
+    than it came.
 
     Args:
         threshold: of the load.
@@ -69,7 +70,7 @@ class AddedShedding:
         period_ns: what a step is made for; `update` may come at any interval.
 
     Attributes:
-        level: what was added up, from 0 to where the lowest multiplier sheds all it can.
+        level: what was added up, 0 to 1.
         parts: for each tier, the part of its arrivals to shed, 0 to 0.99.
     """
 
@@ -85,8 +86,6 @@ class AddedShedding:
         self._threshold: float = threshold
         self._rate: float = rate
         self._multipliers: list[float] = list(multipliers)
-        least = min([each for each in multipliers if each > 0.0], default=1.0)
-        self._most: float = MOST_SHED / max(least, _LEAST_MULTIPLIER)
         self._period_ns: i64 = period_ns
         self._started = False
         self._last_ns: i64 = 0
@@ -110,7 +109,7 @@ class AddedShedding:
         level = self.level + min(steps, 1.0) * excess * self._rate
         if excess < 0.0:
             level = (self.level + steps * excess * self._rate) * (1.0 - _EASING) ** steps
-        self.level = min(max(level, 0.0), self._most)
+        self.level = min(max(level, 0.0), 1.0)
         for tier in range(len(self.parts)):
             self.parts[tier] = min(self.level * self._multipliers[tier], MOST_SHED)
 
