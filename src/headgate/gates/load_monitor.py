@@ -263,15 +263,16 @@ class LoadMonitor:
         now = self.clock.now_ns()
         reading = self._read(now)
         count, most = self._in_flight
+        delays, delayed = self._delays, self._delayed
+        self._delays, self._delayed = 0.0, 0
         signals = Signals(
             loop_lag_ns=self._lag.take(now),
-            queue_delay_ns=self._delays / self._delayed * NS_PER_SECOND if self._delayed else None,
+            queue_delay_ns=delays / delayed * NS_PER_SECOND if delayed else None,
             cpu=self._resources.cpu_share(reading),
             psi_some=reading.psi_some,
             memory=self._resources.memory_share(reading),
             in_flight=None if most is None else count / most,
         )
-        self._delays, self._delayed = 0.0, 0
         raw, cause = raw_pressure(signals)
         pressure = self._meter.update(raw, now)
         self._resources.update(reading, signals, (count, most))
@@ -294,9 +295,7 @@ class LoadMonitor:
 
 
 def _valid_interval(seconds: float) -> float:
-    if (
-        not is_number(seconds) or not _LEAST_INTERVAL <= seconds <= _MOST_INTERVAL
-    ):  # which NaN is not either
+    if not is_number(seconds) or not _LEAST_INTERVAL <= seconds <= _MOST_INTERVAL:  # nor is NaN
         raise InvalidInput(
             f"interval must be {_LEAST_INTERVAL:g} to {_MOST_INTERVAL:g} seconds, got {seconds!r:.100}"
         )
