@@ -7,9 +7,12 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.testing import CliRunner
 
 from headgate.backpressure.pressure_header import parse_pressure
-from headgate.errors import StoreUnavailable
+from headgate.cli.app import app
+from headgate.client import Client
+from headgate.errors import Overloaded, StoreUnavailable
 from tests.support.service import HOST, Service, ask, message, process_service, running_service
 
 if TYPE_CHECKING:
@@ -357,6 +360,27 @@ def test_a_store_that_fails_is_left_alone_and_checks_go_on(tmp_path: Path) -> No
         service.clock.advance(40)
         assert [service.get("/api/v1/policies").status for _ in range(3)] == [200] * 3
         assert store.breaker.state.value == "closed"
+
+
+# The client and the command line --------------------------------------------------------------------
+
+
+def test_the_client_raises_what_the_service_says(calm: Service) -> None:
+    press(calm, 1.8, 10)
+    with Client(f"http://{HOST}:{calm.port}") as client:
+        with pytest.raises(Overloaded, match="more work than can be done") as caught:
+            client.check("a", priority="low")
+        assert caught.value.decision.retry_after == 2.0
+        assert client.check("a", priority="critical").allowed
+        assert client.peek("a", priority=0).allowed
+
+
+def test_the_command_line_says_that_nothing_was_decided(calm: Service) -> None:
+    press(calm, 1.8, 10)
+    url = f"http://{HOST}:{calm.port}"
+    for options, code in ((["--priority", "low"], 2), (["--priority", "critical"], 0), ([], 2)):
+        result = CliRunner().invoke(app, ["check", "a", "--url", url, *options])
+        assert result.exit_code == code, result.output
 
 
 # RESP -----------------------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ def _cpu() -> dict[str, object]:
 
 def _headgate(door: RespDoor) -> dict[str, object]:
     table = door.throttles.table.stats()
+    overload = door.service.overload
     return {
         "keys": table.keys,
         "max_keys": table.max_keys,
@@ -73,4 +74,6 @@ def _headgate(door: RespDoor) -> dict[str, object]:
         "throttle_limits": len(door.throttles),
         "throttle_admitted": door.throttles.admitted,
         "throttle_denied": door.throttles.denied,
+        "pressure": f"{overload.pressure:.2f}",
+        "shed_requests": sum(overload.shed),
     }
