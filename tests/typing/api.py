@@ -16,6 +16,9 @@ from headgate import (
     AsyncBoundedLoop,
     AsyncLimiter,
     BoundedLoop,
+    CircuitBreaker,
+    CircuitEvent,
+    CircuitReport,
     CircuitState,
     ClientThrottle,
     DaemonGuard,
@@ -57,7 +60,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from starlette.types import Receive, Scope, Send
-
 
 
 def limiters() -> None:
@@ -117,6 +119,41 @@ async def adaptive_limits() -> None:
     rate = AdaptiveRate(Limiter("5/second"), lambda: 0.5, "stepwise", threshold=0.7)
     AdaptiveRate(AsyncLimiter("5/second"), LoadMonitor().pressure)
     assert_type(rate.update(), float)
+
+
+breaker = CircuitBreaker(
+    "db", failure_threshold=5, recovery_timeout=30, failures=(OSError,), ramp=()
+)
+
+
+@breaker
+def query(text: str, *, limit: int = 10) -> list[str]:
+    return [text] * limit
+
+
+@CircuitBreaker("files", failure_rate=0.5, window_calls=100)
+async def read_file(name: str) -> bytes:
+    return name.encode()
+
+
+def breakers(event: CircuitEvent) -> None:
+    assert_type(query("a", limit=2), list[str])
+    assert_type(breaker.state, CircuitState)
+    assert_type(breaker.report(), CircuitReport)
+    assert_type(event.after, CircuitState)
+    breaker.listen(breakers)
+    permit = breaker.allow()
+    assert_type(bool(permit), bool)
+    assert_type(permit.decision, Decision)
+    assert_type(breaker.record(permit, OSError(), 0.5), bool)
+    with breaker, breaker.guard() as entered:
+        assert_type(entered.admitted, bool)
+
+
+async def async_breakers() -> None:
+    assert_type(await read_file("a"), bytes)
+    async with breaker, breaker.guard():
+        await breaker.record_async(await breaker.allow_async(), True)
 
 
 @limit("5/second", key=lambda user, **_: user)

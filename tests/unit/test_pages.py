@@ -13,6 +13,7 @@ PAGES = [
     "how-to/limit-calls-in-flight.md",
     "how-to/adapt-rates.md",
     "tutorial/first-limit.md",
+    "how-to/circuit-breaker.md",
     "how-to/limit-a-function.md",
     "how-to/wait-for-a-turn.md",
     "how-to/fastapi.md",
