@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from headgate.policy.model import Policy
+from headgate.server.guarded_store import GuardedStore
 from headgate.storage import open_store
 from headgate.testing import ManualClock
 from tests.support.postgres import postgres_server
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STORES = ("memory", "sqlite", "postgresql")
+GUARDED = "memory behind its breaker"
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +43,7 @@ def clock():
 
 
 def url_of(kind, request, tmp_path):
-    if kind == "memory":
+    if kind in {"memory", GUARDED}:
         return "memory://"
     if kind == "sqlite":
         return f"sqlite:///{tmp_path / 'store.db'}"
@@ -59,10 +61,11 @@ def durable_url(request, tmp_path):
     return url_of(request.param, request, tmp_path)
 
 
-@pytest.fixture
-def store(url, clock):
-    with open_store(url, clock) as opened:
-        yield opened
+@pytest.fixture(params=(*STORES, GUARDED))
+def store(request, tmp_path, clock):
+    with open_store(url_of(request.param, request, tmp_path), clock) as opened:
+        guarded = GuardedStore(opened, clock, failure_threshold=1_000)
+        yield guarded if request.param == GUARDED else opened
 
 
 @pytest.fixture
