@@ -180,7 +180,7 @@ class Breaker:
     def probes(self, now: i64) -> i64:
         """How many probes are under way."""
         live: i64 = 0
-        for until in self._leases.values():
+        for until in list(self._leases.values()):
             if _left_of(until, now, self.rule.lease_ns) > 0:
                 live += 1
         return live
@@ -233,7 +233,7 @@ class Breaker:
         if len(self._leases) < self.rule.probes:
             return 0
         least = min(self.rule.lease_ns, SOON_NS)
-        for until in self._leases.values():
+        for until in list(self._leases.values()):
             least = min(least, _left_of(until, now, self.rule.lease_ns))
         return least
 

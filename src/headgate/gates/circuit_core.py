@@ -122,7 +122,8 @@ class CircuitCore:
         self.now: Callable[[], int] = clock.now_ns
         self.uniform = uniform
         self.breaker = Breaker(rule)
-        self.lock = threading.Lock()
+        # Reentrant: a signal handler or a finalizer may end a call while this thread holds it.
+        self.lock = threading.RLock()
         self.world: i64 = 0
         self.refused: i64 = 0
         self.shared: SharedCircuit | None = None

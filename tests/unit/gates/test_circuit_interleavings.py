@@ -225,6 +225,29 @@ def test_no_lock_is_held_while_the_protected_code_runs():
     assert breaker.report().calls == 10
 
 
+@in_plain_python
+def test_a_finalizer_that_ends_a_call_in_the_middle_of_another_does_not_hang():
+    breaker = interrupted(failure_threshold=5)
+    held = breaker.allow()
+    calculator = breaker._core.breaker
+    permit = breaker.allow()
+
+    def finalizer():
+        breaker.record(held, None)
+
+    # In this very thread, which holds the lock at that moment.
+    calculator.run = lambda moment: None if calculator.before is None else run_here(calculator)
+
+    def run_here(calculator):
+        todo, calculator.before = calculator.before, None
+        todo()
+
+    calculator.before = finalizer
+    assert breaker.record(permit, False)
+    assert held.ended
+    assert breaker.report().failures == 1
+
+
 # --- threads, many -----------------------------------------------------------------------------------
 
 
