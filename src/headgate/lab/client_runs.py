@@ -170,8 +170,9 @@ class ClientRun:
             self._arrivals(time, clients, capacity, constant(_LIVE_SERVICE_NS))
             for second, speed in self.speeds:
                 time.at(round(second * NS_PER_SECOND), remote.set_speed, speed)
-            time.run(asked.end_ns + self.patience_ns)
+            time.run(asked.end_ns)
             after, after_ns = remote.usage(), time.real_now()
+            time.run(asked.end_ns + self.patience_ns)
         share = (after.processor - before.processor) * NS_PER_SECOND / (after_ns - before_ns)
         return Outcome(asked, seen, clients.withheld, capacity), share / min(self.load, 1.0)
 
