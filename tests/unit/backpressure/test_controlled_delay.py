@@ -112,3 +112,20 @@ def test_a_large_one_that_is_next_keeps_its_place_while_seats_come_free():
     assert queue.serve(2, MS) == []
     assert queue.serve(1, MS) == ["large"]
     assert queue.serve(1, MS) == ["small"]
+
+
+def test_a_large_one_keeps_its_place_while_newer_ones_come_to_a_standing_line():
+    queue = play(seats=3)
+    queue.arrive("holder", cost=2)
+    queue.arrive("other")
+    queue.arrive("old")
+    queue.wait(INTERVAL - 1)
+    queue.arrive("waits on")
+    queue.now += 2
+    queue.arrive("large", cost=3)
+    queue.leave("other")
+    assert queue.standing("large") is Standing.WAITING
+    queue.arrive("small")
+    assert queue.standing("small") is Standing.WAITING
+    queue.leave("holder")
+    assert queue.standing("large") is Standing.SEATED

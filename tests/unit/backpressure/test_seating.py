@@ -83,6 +83,15 @@ def test_no_patience_never_waits():
     assert queue.seating.waiting == 0
 
 
+def test_nobody_gives_way_to_one_that_may_be_gone_the_next_moment():
+    queue = play(seats=3, max_waiting=1)
+    queue.arrive("holder", flow="h")
+    queue.arrive("large", flow="l", cost=3)
+    assert queue.arrive("hasty", flow="s", patience_ns=0) is Standing.REFUSED
+    assert queue.standing("large") is Standing.WAITING
+    assert queue.arrive("patient", flow="s") is Standing.SEATED
+
+
 def test_the_order_may_allow_less_patience():
     queue = play()
     queue.arrive("holder")
