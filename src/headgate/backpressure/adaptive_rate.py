@@ -85,7 +85,7 @@ class AdaptiveRule:
             return self.factor
         self._started = True
         self._looked_at = now
-        wanted = self._next(max(0.0, pressure), used)
+        wanted = self._next(pressure, used)
         self.factor = min(max(wanted, LEAST_FACTOR), MOST_FACTOR)
         return self.factor
 

@@ -149,6 +149,13 @@ def test_a_refund_of_what_was_spent_before_the_change():
     assert algorithm.remaining(state, SECOND // 10) == 5
 
 
+def test_a_refund_looks_for_the_window_in_own_time():
+    algorithm = paced(name="fixed_window", pace=500)
+    state = algorithm.consume(None, 7, 10 * SECOND + 1)
+    state = algorithm.refund(state, 7, 10 * SECOND + 2, 10 * SECOND + 1)
+    assert algorithm.remaining(state, 10 * SECOND + 3) == 10
+
+
 def test_what_cannot_be_paced():
     assert not build("concurrency", Rate.parse("5/second")).can_be_paced()
     assert not build("fixed_window", Rate.parse("5/day tz=Europe/Paris")).can_be_paced()

@@ -107,7 +107,7 @@ def test_stats():
 
 def test_successes_make_it_grow_and_ignored_calls_do_not():
     limiter, clock = learning()
-    calls(limiter, clock, 40, outcome="ignored")
+    calls(limiter, clock, 300, outcome="ignored")
     assert (limiter.limit, limiter.stats().baseline) == (16, 0.0)
     busy(limiter, clock)
     assert limiter.limit > 16
