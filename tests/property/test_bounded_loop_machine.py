@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -85,4 +86,4 @@ class LoopMachine(RuleBasedStateMachine):
         assert stats.waiting <= stats.peak <= CAPACITY
 
 
-TestLoopMachine = LoopMachine.TestCase
+TestLoopMachine = pytest.mark.slow(LoopMachine.TestCase)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
@@ -154,5 +156,7 @@ class CallsMachine(RuleBasedStateMachine):
         assert all(sent <= 3 for sent in self.sent.values())
 
 
-TestThrottleMachine = ThrottleMachine.TestCase
-TestCallsMachine = CallsMachine.TestCase
+# Each step looks through the whole log.
+ThrottleMachine.TestCase.settings = settings(deadline=None, max_examples=50)
+TestThrottleMachine = pytest.mark.slow(ThrottleMachine.TestCase)
+TestCallsMachine = pytest.mark.slow(CallsMachine.TestCase)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -76,4 +77,4 @@ class BudgetMachine(RuleBasedStateMachine):
         assert self.budget.can_proceed() == (self.budget.utilization < 1.0)
 
 
-TestBudgetMachine = BudgetMachine.TestCase
+TestBudgetMachine = pytest.mark.slow(BudgetMachine.TestCase)
