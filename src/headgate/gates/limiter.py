@@ -231,7 +231,7 @@ class Limiter:
             sum([space.denied for space in self._spaces]),
         )
 
-    def set_pace(self, factor: float) -> None:
+    def set_pace(self, factor: SupportsFloat) -> None:
         """Let the limits run at so many times their rate, from now on; for `AdaptiveRate`.
 
         What a key has spent stays spent, and what it has left it keeps: what changes is how fast
