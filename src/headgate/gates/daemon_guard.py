@@ -132,8 +132,8 @@ class DaemonGuard:
     def gate(self) -> float:
         """Seconds to pause before the next accept; 0.0 to accept now.
 
-        While all connections are taken, those are closed that have waited for their clients for longer
-        than ``connection_grace_seconds``: first all that never asked for anything, then one after the other.
+        While all connections are taken, those are closed that never asked for anything in a fifth of
+        ``connection_grace_seconds``; without such, those one by one that were idle for all of them.
         """
         violated = self.violated()
         now = self.clock.now_ns()

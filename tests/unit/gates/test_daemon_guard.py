@@ -207,14 +207,16 @@ def test_when_all_places_are_taken_the_useless_ones_are_freed(clock, by):
     made, closed = connect(guard, 4)
     for connection in made[2:]:
         with connection.request():
-            clock.advance(1)
-    clock.advance(7.9)
+            clock.advance(0.5)
+    clock.advance(0.9)
     getattr(guard, by)()
     assert closed == []
     clock.advance(0.1)
     getattr(guard, by)()
     assert closed == [0, 1]  # never asked for anything
+    clock.advance(7.9)
     getattr(guard, by)()
+    assert closed == [0, 1]
     clock.advance(50)
     getattr(guard, by)()
     assert closed == [0, 1, 2]  # idle for longest; the others have not left, for whatever reason
