@@ -7,6 +7,7 @@ processor alone is no overload for one loop on one of several: it may be busy, a
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final, final
 
 from headgate.backpressure.pressure_header import format_pressure
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from headgate.server.overload import Overload
 
 __all__ = ["FIELD", "NoReadings", "Pressure", "own_monitor"]
+
+_log = logging.getLogger("headgate.server")
 
 FIELD: Final = b"x-pressure"
 _TTL_MS: Final = 1_000
@@ -84,7 +87,10 @@ class Pressure:
 
     def tell(self, pressure: float, now: float | None = None) -> None:
         """Hear of the pressure, and of what it is just now when that is less."""
+        shed_before = self._overload.sheds
         self._overload.look(pressure, pressure if now is None else now)
+        if self._overload.sheds != shed_before:
+            self._log_change()
         for follower in self.followers:
             follower(pressure)
         wall = self._wall_ms()
@@ -96,6 +102,12 @@ class Pressure:
         if old or latest != (shown, admitted):
             self._worded = (*latest, wall)
             self.field = self._word()
+
+    def _log_change(self) -> None:
+        if self._overload.sheds:
+            _log.info("shedding begins at pressure %.2f", self._overload.pressure)
+        else:
+            _log.info("shedding is over; %d requests were shed so far", sum(self._overload.shed))
 
     def _measure(self) -> None:
         """The share that was admitted since the last time."""

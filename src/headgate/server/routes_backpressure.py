@@ -137,6 +137,6 @@ def _feature(state: FeatureState) -> dict[str, Any]:
         "on": state.on,
         "forced": state.forced,
         "off_at": state.off_at,
-        "on_below": state.on_below,
+        "on_below": round(state.on_below, 4),
         "pressure": round(state.pressure, 4),
     }

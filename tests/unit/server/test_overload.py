@@ -238,6 +238,18 @@ def test_a_loop_that_stood_still_for_long_counts_as_one_late_sample(setup):
     assert setup.overload.parts() == pytest.approx([0.01, 0.05, 0.1, 0.1])
 
 
+def test_the_log_tells_when_shedding_begins_and_ends(setup, caplog):
+    caplog.set_level("INFO", "headgate.server")
+    pressure = Pressure(setup.overload, setup.clock)
+    for value in (1.5, 1.5, 0.0, 0.0):
+        setup.clock.advance(0.1)
+        pressure.tell(value)
+    assert [record.message for record in caplog.records] == [
+        "shedding begins at pressure 1.50",
+        "shedding is over; 0 requests were shed so far",
+    ]
+
+
 def test_followers_hear_of_it(setup):
     pressure = Pressure(setup.overload, setup.clock)
     heard: list[float] = []
