@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, SupportsFloat, TypeVar, final
 
 from headgate.errors import InvalidInput
+from headgate.gates.numbers import valid_call
 from headgate.gates.permit_line import deadline_after
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class LimiterGuard:
 
         limiter = self._limiter
         timeout = self._timeout
+        valid_call("a guarded function", function)
 
         def turn(*_call: object) -> LimiterGuard:
             return LimiterGuard(limiter, timeout)

@@ -203,6 +203,11 @@ def test_a_decorated_function_holds_a_permit_while_it_runs():
     assert work.__name__ == "work"
 
 
+def test_what_cannot_be_called_cannot_be_decorated():
+    with pytest.raises(InvalidInput, match="must be callable"):
+        fixed(1)("work")
+
+
 async def test_a_decorated_coroutine_function():
     limiter = fixed(1)
 
