@@ -207,13 +207,28 @@ class Breakers(RuleBasedStateMachine):
         if self.flying:
             self.finish(which, outcome)
 
-    @rule(outcomes=st.lists(st.sampled_from([True, True, True, False]), max_size=12))
+    @rule(outcomes=st.lists(st.sampled_from([True, True, True, False, "slow"]), max_size=12))
     def several(self, outcomes):
         for outcome in outcomes:
             before = len(self.flying)
             self.call(0.0)
             if len(self.flying) > before:
-                self.finish(-1, outcome)
+                self.clock.advance_ns(SECOND + 1 if outcome == "slow" else 0)
+                self.finish(-1, outcome is not False)
+
+    @rule(outcomes=st.lists(st.sampled_from([True, True, True, False, "slow"]), max_size=2))
+    def come_back(self, outcomes):
+        """To the ramp, or to closed, unless a probe goes wrong."""
+        if self.naive.state == "open":
+            self.clock.advance_ns(max(0, self.naive.until - self.clock.now_ns()))
+            self.several([*outcomes, True, True, True])
+
+    @rule(failures=st.integers(0, 4), pause=st.sampled_from([4 * SECOND, 5 * SECOND]))
+    def step(self, failures, pause):
+        """A step of the ramp, with some failures spread over it."""
+        if self.naive.state == "ramp":
+            self.clock.advance_ns(pause)
+            self.several([number % 3 != 2 or number // 3 >= failures for number in range(12)])
 
     @rule(
         nanoseconds=st.sampled_from(
