@@ -148,6 +148,7 @@ class DelayModel(FairModel):
         self.line: list[Entry] = []
         self.since = 0
         self.chosen: Entry | None = None
+        self.stood = -(10**30)
 
     def real(self, seats: int, room: int) -> ControlledDelayOrder:
         return ControlledDelayOrder(TARGET, MAX_WAIT)
@@ -159,7 +160,7 @@ class DelayModel(FairModel):
         entry.charge = entry.cost * self.mean.get()
 
     def patience(self, entry: Entry, now: int) -> int:
-        return TARGET if self.stands(now) else MAX_WAIT
+        return TARGET if self.stands(now) or now - self.stood <= MAX_WAIT else MAX_WAIT
 
     def add(self, entry: Entry, now: int) -> None:
         if not self.line:
@@ -175,6 +176,8 @@ class DelayModel(FairModel):
         return self.line[0] if self.stands(now) else None
 
     def take(self, entry: Entry, now: int) -> None:
+        if self.stands(now) and len(self.line) == 1:
+            self.stood = now
         self.line.remove(entry)
         if self.chosen is entry:
             self.chosen = None

@@ -4,7 +4,8 @@ The rule of Facebook's servers (B. Maurer, "Fail at Scale", ACM Queue 2015), whi
 (K. Nichols, V. Jacobson, 2012) for requests, each of which can be refused::
 
     standing     the line was never empty for more than the interval (100 ms)
-    patience     the target (20 ms) while it stands, the interval otherwise; set on joining
+    patience     the target (20 ms) while it stands and for an interval after it stood, the interval
+                 otherwise; set on joining
     next         the newest while it stands, the oldest otherwise
 
 A line that empties now and then is a burst being worked off: it may have its interval. One that stands is
@@ -13,6 +14,10 @@ well. Newest first serves those who still care; the others time out.
 
 "Newest first" goes by the line's being empty, and never by whether CoDel's own minimum is above its
 target: newest-first makes that minimum small at once, so that the two would switch each other off and on.
+
+A line under a modest overload empties by chance every now and then, since those who wait time out. Hence the
+interval after it stood, which Facebook's rule does not have: or each such moment would let the line grow for
+another interval with the longer patience.
 
 Choose a target above the time between two seats coming free (the service time over the seats).
 """
@@ -42,6 +47,7 @@ class ControlledDelay:
         self._target_ns = target_ns
         self._interval_ns = interval_ns
         self._since = 0
+        self._short_until = -1
         self._is_empty = True
 
     def began(self, now: int) -> None:
@@ -49,8 +55,10 @@ class ControlledDelay:
         self._since = now
         self._is_empty = False
 
-    def emptied(self) -> None:
+    def emptied(self, now: int) -> None:
         """Nobody waits any more."""
+        if self.is_standing(now):
+            self._short_until = now + self._interval_ns
         self._is_empty = True
 
     def is_standing(self, now: int) -> bool:
@@ -59,7 +67,8 @@ class ControlledDelay:
 
     def patience(self, now: int) -> int:
         """What one that joins now may wait, in nanoseconds."""
-        return self._target_ns if self.is_standing(now) else self._interval_ns
+        is_short = now <= self._short_until or self.is_standing(now)
+        return self._target_ns if is_short else self._interval_ns
 
 
 @final
@@ -101,7 +110,7 @@ class ControlledDelayOrder(WaitingOrder):
         if self._chosen is candidate:
             self._chosen = None
         if not len(self._line):
-            self._rule.emptied()
+            self._rule.emptied(now)
 
     def finished(self, candidate: Candidate, served_ns: int, now: int) -> None:
         self._service.observe(served_ns)

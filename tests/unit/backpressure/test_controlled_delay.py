@@ -21,9 +21,22 @@ def test_a_line_stands_once_it_was_never_empty_for_more_than_the_interval():
     assert rule.patience(INTERVAL) == INTERVAL
     assert rule.is_standing(INTERVAL + 1)
     assert rule.patience(INTERVAL + 1) == TARGET
-    rule.emptied()
+    rule.emptied(INTERVAL + 1)
     assert not rule.is_standing(INTERVAL + 1)
-    assert rule.patience(INTERVAL + 1) == INTERVAL
+
+
+def test_patience_is_short_for_an_interval_after_a_line_stood():
+    rule = ControlledDelay(TARGET, INTERVAL)
+    rule.began(0)
+    rule.emptied(INTERVAL)  # it did not stand
+    assert rule.patience(INTERVAL) == INTERVAL
+    rule.began(INTERVAL)
+    rule.emptied(3 * INTERVAL)
+    rule.began(3 * INTERVAL)
+    assert not rule.is_standing(4 * INTERVAL)
+    assert rule.patience(4 * INTERVAL) == TARGET
+    rule.emptied(4 * INTERVAL)
+    assert rule.patience(4 * INTERVAL + 1) == INTERVAL
 
 
 def test_a_line_that_empties_in_between_is_a_burst():
@@ -31,7 +44,7 @@ def test_a_line_that_empties_in_between_is_a_burst():
     for begin in range(0, 10 * INTERVAL, INTERVAL):
         rule.began(begin)
         assert not rule.is_standing(begin + INTERVAL)
-        rule.emptied()
+        rule.emptied(begin + INTERVAL)
 
 
 def test_the_oldest_is_next_while_calm():
