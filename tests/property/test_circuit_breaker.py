@@ -223,6 +223,11 @@ class Breakers(RuleBasedStateMachine):
             self.clock.advance_ns(max(0, self.naive.until - self.clock.now_ns()))
             self.several([*outcomes, True, True, True])
 
+    @rule()
+    def crowd(self):
+        for _ in range(4):
+            self.call(0.99)
+
     @rule(failures=st.integers(0, 4), pause=st.sampled_from([4 * SECOND, 5 * SECOND]))
     def step(self, failures, pause):
         """A step of the ramp, with some failures spread over it."""
