@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 import threading
 
@@ -493,3 +495,40 @@ def test_a_queue_that_blocks_holds_nobody_up(clock):
     assert shedder.allow()
     release.set()
     thread.join()
+
+
+# Tasks ----------------------------------------------------------------------------------------------
+
+
+class Pause:
+    """What a coroutine awaits to stop until it is sent on."""
+
+    def __await__(self):
+        yield
+
+
+@pytest.mark.parametrize("end", ["return", "raise", "cancel"])
+def test_tasks_in_all_orders_are_inside_from_their_first_step_to_their_last(end, clock):
+    for order in sorted(set(itertools.permutations([0, 0, 1, 1, 2, 2]))):
+        shedder = LoadShedder("queue", max_queue=2, seats=1, clock=clock, uniform=lambda: 0.0)
+        async_guard = shedder.guard
+
+        async def work() -> None:
+            async with async_guard():  # noqa: B023 - run within this turn of the loop
+                await Pause()
+                if end == "raise":
+                    raise KeyError
+
+        tasks = [work() for _ in range(3)]
+        inside: set[int] = set()
+        for number in order:
+            if number in inside:
+                inside.remove(number)
+                with contextlib.suppress(StopIteration, KeyError, GeneratorExit):
+                    if end == "cancel":
+                        tasks[number].throw(GeneratorExit)
+                    tasks[number].send(None)
+            else:
+                inside.add(number)
+                tasks[number].send(None)
+            assert shedder.stats().in_guards == len(inside)
