@@ -173,11 +173,11 @@ class CircuitBreaker:
             self._share(shared, timeout_ns)
 
     def allow(self) -> CircuitPermit:
-        """Ask for one call. Tell how it went with `record`; a probe that does not keeps its place a while."""
+        """Ask for one call. Tell how it went with `record`; otherwise a probe keeps its place a while."""
         return self._core.allow()
 
     async def allow_async(self) -> CircuitPermit:
-        """The twin of `allow`; it differs only where the circuit is shared, for it awaits the store."""
+        """The twin of `allow`; it differs only where the circuit is shared: it awaits the store."""
         return await self._core.allow_async()
 
     def record(
@@ -242,8 +242,7 @@ class CircuitBreaker:
     def guard(self, *, timed: bool = True) -> CallGuard:
         """``with breaker.guard(): ...`` (or ``async with``): one call, as ``with breaker:`` is.
 
-        The block may be left in another thread or task than it was entered in, and blocks may overlap in
-        any way, as they do in generators.
+        The block may be left in another thread or task, and blocks may overlap, as in generators.
 
         Args:
             timed: whether how long it takes says something about the callee.

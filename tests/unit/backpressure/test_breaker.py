@@ -146,7 +146,9 @@ def test_three_probes_at_a_time_and_five_successes():
     leases = [breaker.admit(now, EVEN) for _ in range(200)]
     probes = [lease for lease in leases if lease != REFUSED]
     assert len(probes) == 3
-    assert breaker.wait(now) == SECOND  # when they end is not known; when their leases do is too late
+    assert (
+        breaker.wait(now) == SECOND
+    )  # when they end is not known; when their leases do is too late
     assert breaker.wait(now + 29 * SECOND + SECOND // 2) == SECOND // 2
     for lease in probes:
         breaker.record(breaker.epoch, lease, SUCCEEDED, now, EVEN)
@@ -429,3 +431,16 @@ def test_a_step_that_it_does_not_have_lets_all_pass():
     assert breaker.share() == 1.0
     assert all(call(breaker, SUCCEEDED, 6 * SECOND, 0.999) for _ in range(10))
     assert breaker.state == CLOSED
+
+
+@pytest.mark.parametrize("steps", [(), (1.0,)])
+def test_failures_in_a_row_are_counted_afresh_after_it_was_open(steps):
+    breaker = Breaker(BreakerRule(in_row=2, failure_rate=0.0, successes=1, steps=steps))
+    call(breaker, FAILED)
+    call(breaker, FAILED)
+    now = breaker.wait(0)
+    call(breaker, SUCCEEDED, now)
+    call(breaker, FAILED, now)
+    assert breaker.state == (RAMP if steps else CLOSED)
+    call(breaker, FAILED, now)
+    assert breaker.state == OPEN
