@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from headgate.errors import InvalidInput, RateLimited
 from headgate.gates.peer import PeerLimiter, to_jsonrpc
-from headgate.inputs import valid_count
+from headgate.inputs import valid_count, valid_key
 from headgate.integrations.jsonrpc_calls import (
     Handler,
     Places,
@@ -176,6 +176,7 @@ class JsonRpcGuard:
         """
         if not isinstance(message, bytes | bytearray):
             raise InvalidInput(f"message must be bytes, got {type(message).__name__}; encode it")
+        peer = valid_key(peer)
         self._messages += 1
         if len(message) > self.max_message_bytes:
             return await self._only(peer, self.too_large())
