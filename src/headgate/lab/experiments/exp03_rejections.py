@@ -85,6 +85,7 @@ def live(progress: Progress) -> Report:
             sum(run.tally.rejected) / run.tally.seconds,
             1e6 * found.rejection_cost(run),
             f"{found.rejection_cost(run) * found.capacity:.2%}",
+            1e6 * run.usage.overhead / max(1, run.usage.rejections),
             shares[place],
         ]
         for place, (load, run) in enumerate(zip(_LIVE_LOADS, runs, strict=True))
@@ -95,10 +96,15 @@ def live(progress: Progress) -> Report:
         "rejections/s",
         "processor time of one, us",
         "of a service",
+        "at most, us",
         "goodput (of C)",
     ]
     report = Report(3, _TITLE, "live", conditions, columns, rows)
     report.x_label = "load, times the capacity"
+    report.notes.append(
+        "At most is all processor time that was not work, by the rejections: as if served requests took "
+        "none but for their work."
+    )
     report.notes += found.notes
     costs = [1e6 * found.rejection_cost(run) for run in runs]
     report.series = [
