@@ -356,6 +356,47 @@ def test_threads_get_as_many_places_as_there_are():
     assert document["performance"]["total"] + document["security"]["rejections"] == 4000
 
 
+class Together:
+    """A monitor whose report all threads get at the same moment, before any of them goes on."""
+
+    def __init__(self, monitor, threads: int) -> None:
+        self.monitor = monitor
+        self.barrier = threading.Barrier(threads)
+
+    def report(self):
+        self.barrier.wait(20)
+        return self.monitor.report()
+
+
+@pytest.mark.parametrize("violated", [False, True])
+def test_threads_that_saw_room_at_the_same_moment(clock, usage, violated):
+    guard = guarded(clock, usage, max_concurrent_requests=2)
+    use(clock, usage, memory=500.0 if violated else 1.0)
+    guard._monitor = Together(guard._monitor, 5)
+    outcomes = []
+    ended = threading.Barrier(5)
+
+    def work():
+        try:
+            with guard.request():
+                ended.wait(20)
+                outcomes.append("began")
+        except Overloaded as error:
+            outcomes.append(error.decision.policy)
+            ended.wait(20)
+
+    threads = [threading.Thread(target=work) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if violated:
+        assert sorted(outcomes) == ["began"] + ["memory"] * 4
+    else:
+        assert sorted(outcomes) == ["began"] * 2 + ["max_concurrent_requests"] * 3
+    assert guard.in_flight == 0
+
+
 # --- a clock that jumps -----------------------------------------------------------------------------------
 
 

@@ -243,6 +243,15 @@ async def test_an_accept_that_fails_pauses_and_goes_on(caplog):
         assert await ask(one) == b"hello\n"
 
 
+async def test_another_loop_may_be_faster(monkeypatch):
+    async with serving(max_connections=1) as daemon:
+        one = await daemon.connect()
+        assert await ask(one) == b"hello\n"
+        monkeypatch.setattr(type(daemon.guard), "gate", lambda guard: 0.0)  # as it saw it before
+        assert await at_end(await daemon.connect())
+        assert await ask(one) == b"hello\n"
+
+
 async def test_housekeeping_goes_on_whatever_fails(caplog):
     caplog.set_level(logging.ERROR, "headgate.daemon")
     async with serving() as daemon:

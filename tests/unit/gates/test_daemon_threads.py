@@ -253,6 +253,16 @@ def no_thread(self):
     raise RuntimeError("can't start new thread")
 
 
+def test_another_loop_may_be_faster(monkeypatch):
+    with serving(max_connections=1) as daemon, daemon.connect() as one:
+        assert ask(one) == b"hello\n"
+        monkeypatch.setattr(type(daemon.guard), "gate", lambda guard: 0.0)  # as it saw it before
+        with daemon.connect() as two:
+            assert at_end(two)
+        assert ask(one) == b"hello\n"
+        assert daemon.guard.rejections == 1
+
+
 def test_housekeeping_goes_on_whatever_fails(caplog):
     caplog.set_level(logging.ERROR, "headgate.daemon")
     daemon = Daemon(SteppedClock())
@@ -352,6 +362,17 @@ def test_an_http_server_behind_the_guard():
         assert two.getresponse().status == 200
         two.close()
         assert guard.metrics()["performance"]["ok"] == 3
+
+
+def test_another_loop_may_be_faster_than_an_http_server_too(monkeypatch):
+    with serving_http(max_connections=1) as server:
+        one = HTTPConnection(HOST, server.server_port, timeout=PATIENCE)
+        assert get(one) == 200
+        monkeypatch.setattr(type(server.guard), "gate", lambda guard: 0.0)
+        with socket.create_connection((HOST, server.server_port), timeout=PATIENCE) as two:
+            assert at_end(two)
+        assert get(one) == 200
+        one.close()
 
 
 def test_stale_connections_of_an_http_server_are_cut_off_by_its_own_loop():
