@@ -132,6 +132,15 @@ def test_multipliers_go_on_for_the_tiers_beyond(clock, chance):
     assert all(shedder.allow(tier) for tier in range(4))
 
 
+def test_a_tier_that_is_never_shed_leaves_the_others_to_chance(clock, chance):
+    settings = {"load": Source(1.3), "rate": 1.0, "multipliers": [0.0, 1.0]}
+    shedder = LoadShedder("load", **settings, clock=clock, uniform=chance)
+    assert shedder.allow("low")  # half are shed, and this one is of the other half
+    chance.value = 0.49
+    assert not shedder.allow("low")
+    assert shedder.allow("critical")
+
+
 # Tiered ---------------------------------------------------------------------------------------------
 
 
