@@ -71,6 +71,7 @@ class ThreadedDaemon:
 
     def answer(self, line: bytes, connection: DaemonConnection) -> bytes:
         if line == b"metrics":  # works even when nothing else does
+            connection.progressed()  # no request, and yet a client that comes
             return json.dumps(self.guard.metrics()).encode()
         if line == b"free":
             before, self.freed = self.freed, threading.Event()
@@ -119,6 +120,7 @@ class AsyncDaemon:
 
     async def answer(self, line: bytes, connection: DaemonConnection) -> bytes:
         if line == b"metrics":
+            connection.progressed()
             return json.dumps(self.guard.metrics()).encode()
         if line == b"free":
             before, self.freed = self.freed, asyncio.Event()
