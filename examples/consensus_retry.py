@@ -36,7 +36,7 @@ async def agree(
     for value in values:
         while True:
             if not budget.consume():
-                done.waited += await budget.backoff_async()
+                done.waited += await budget.backoff()
                 continue
             done.rounds += 1
             try:
@@ -47,7 +47,7 @@ async def agree(
                 done.agreed += 1
                 budget.progress()
                 break
-            done.waited += await budget.backoff_async()
+            done.waited += await budget.backoff()
     return done
 
 

@@ -22,7 +22,7 @@ SETTINGS = st.fixed_dictionaries(
         "window_calls": st.sampled_from([None, 5]),
         "min_calls": st.sampled_from([1, 4]),
         "max_probes": st.sampled_from([1, 2]),
-        "success_threshold": st.sampled_from([1, 3]),
+        "recovery_threshold": st.sampled_from([1, 3]),
         "ramp": st.sampled_from([(), STEPS]),
     }
 )
@@ -139,7 +139,7 @@ class Naive:
             self.open(now)
         elif until is not None and now < until:
             self.successes += 1
-            if self.successes >= self.chosen["success_threshold"]:
+            if self.successes >= self.chosen["recovery_threshold"]:
                 self.enter("ramp" if self.chosen["ramp"] else "closed", now)
 
     def climb(self, now):

@@ -343,7 +343,7 @@ def loops() -> None:
     assert_type(budget.consume(5), bool)
     assert_type(budget.can_proceed(), bool)
     assert_type(budget.utilization, float)
-    assert_type(budget.backoff(), float)
+    assert_type(budget.backoff_sync(), float)
     loop = BoundedLoop(takes_text, budget, overflow="drop_newest")
     assert_type(loop, BoundedLoop[str])
     assert_type(loop.put("a"), bool)
@@ -356,7 +356,7 @@ def loops() -> None:
 
 
 async def async_loops() -> None:
-    assert_type(await LoopBudget.network().backoff_async(), float)
+    assert_type(await LoopBudget.network().backoff(), float)
     async with AsyncBoundedLoop(takes_text, overflow=takes_text, receive_timeout=None) as loop:
         assert_type(loop, AsyncBoundedLoop[str])
         assert_type(await loop.poll(), bool)

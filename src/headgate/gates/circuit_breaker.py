@@ -76,7 +76,7 @@ class CircuitBreaker:
         max_recovery_timeout: the longest, before jitter; 60, or ``recovery_timeout`` if that is longer.
         jitter: the share by which that is varied either way.
         max_probes: calls that may probe at a time when it is half-open.
-        success_threshold: successes of probes that end that.
+        recovery_threshold: successes of probes that end that.
         call_timeout: seconds after which a probe that hangs loses its place.
         ramp: the shares of calls that pass, step by step, before it is closed again; () for none.
         ramp_step: the least length of a step in seconds.
@@ -112,7 +112,7 @@ class CircuitBreaker:
         max_recovery_timeout: SupportsFloat | None = None,
         jitter: SupportsFloat = 0.2,
         max_probes: SupportsIndex = 3,
-        success_threshold: SupportsIndex = 5,
+        recovery_threshold: SupportsIndex = 5,
         call_timeout: SupportsFloat = 30.0,
         ramp: Iterable[float] = (0.1, 0.25, 0.5, 0.75, 1.0),
         ramp_step: SupportsFloat = 5.0,
@@ -142,7 +142,7 @@ class CircuitBreaker:
             max_recovery_timeout=max_recovery_timeout,
             jitter=jitter,
             max_probes=max_probes,
-            success_threshold=success_threshold,
+            recovery_threshold=recovery_threshold,
             call_timeout=call_timeout,
             ramp=ramp,
             ramp_step=ramp_step,

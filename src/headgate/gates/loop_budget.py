@@ -148,20 +148,20 @@ class LoopBudget:
             wait: i64 = self._window.wait(count, now)
         return float(wait) / NS_PER_SECOND
 
-    def backoff(self) -> float:
-        """Pause this thread: 10 ms at first, half as long again each time, up to 1 s, with jitter.
+    async def backoff(self) -> float:
+        """Pause this task: 10 ms at first, half as long again each time, up to 1 s, with jitter.
 
         Returns:
             The seconds that it took.
         """
         seconds = self.next_pause()
-        self.clock.sleep(seconds)
+        await self.clock.sleep_async(seconds)
         return seconds
 
-    async def backoff_async(self) -> float:
-        """Pause this task; the twin of `backoff`."""
+    def backoff_sync(self) -> float:
+        """Pause this thread; the twin of `backoff`."""
         seconds = self.next_pause()
-        await self.clock.sleep_async(seconds)
+        self.clock.sleep(seconds)
         return seconds
 
     def next_pause(self) -> float:

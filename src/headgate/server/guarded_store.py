@@ -91,7 +91,7 @@ class GuardedStore:
         return CircuitBreaker(
             _NAME,
             failure_threshold=failure_threshold,
-            success_threshold=recovery_threshold,
+            recovery_threshold=recovery_threshold,
             recovery_timeout=timeout,
             ramp=(),
             failures=StoreUnavailable,

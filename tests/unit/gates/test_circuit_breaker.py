@@ -578,7 +578,7 @@ def test_states_by_hand(make):
 
 def test_listeners_hear_of_each_change_in_order(make, clock, caplog):
     events = []
-    breaker = make(failure_threshold=1, success_threshold=1, ramp=(), listeners=[events.append])
+    breaker = make(failure_threshold=1, recovery_threshold=1, ramp=(), listeners=[events.append])
     with caplog.at_level(logging.INFO, logger="headgate.breaker"):
         fail(breaker)
         clock.advance(5)
@@ -683,7 +683,7 @@ def test_the_report(make, clock):
         {"jitter": 1.1},
         {"max_probes": 0},
         {"max_probes": 10**9},
-        {"success_threshold": 0},
+        {"recovery_threshold": 0},
         {"call_timeout": 0},
         {"ramp": (0.5, 0.5)},
         {"ramp": (0.5, 0.1)},

@@ -66,7 +66,7 @@ def test_three_tasks_in_all_orders_and_all_ends(ends):
 
 
 def run_in_order(order, ends):
-    breaker, _ = half_open(max_probes=2, success_threshold=2, ramp=())
+    breaker, _ = half_open(max_probes=2, recovery_threshold=2, ramp=())
     errors = {"+": None, "-": Failure(), "x": asyncio.CancelledError()}
     inside: set[object] = set()
     tasks = {name: caller(breaker, inside, (name, errors[ends[name]])) for name in "abc"}
@@ -103,7 +103,7 @@ def run_in_order(order, ends):
 
 def test_a_failure_after_others_closed_it_is_counted_as_any_other():
     """A probe's outcome is of the epoch of probes; when that is over it says nothing."""
-    breaker, _ = half_open(success_threshold=1, ramp=())
+    breaker, _ = half_open(recovery_threshold=1, ramp=())
     early, late = breaker.allow(), breaker.allow()
     assert breaker.record(early)
     assert breaker.state is CircuitState.CLOSED
@@ -297,7 +297,7 @@ def test_no_failure_is_lost_when_nothing_trips(restless):
 
 @pytest.mark.slow
 def test_never_more_probes_than_there_may_be(restless):
-    breaker, _ = half_open(success_threshold=1_000_000, ramp=())
+    breaker, _ = half_open(recovery_threshold=1_000_000, ramp=())
     inside, most, lock = [0], [0], threading.Lock()
 
     def work():

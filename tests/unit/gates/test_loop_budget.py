@@ -66,26 +66,26 @@ def test_the_wait_is_told_and_is_the_least(clock):
 def test_pauses_grow_with_jitter_and_are_short_again_after_progress(clock):
     draws = iter([0.0, 0.0, 0.5, 0.0])
     budget = LoopBudget(1, clock=clock, uniform=lambda: next(draws))
-    assert budget.backoff() == 0.010
-    assert budget.backoff() == 0.015
-    assert budget.backoff() == pytest.approx(0.0225 * 0.75)
+    assert budget.backoff_sync() == 0.010
+    assert budget.backoff_sync() == 0.015
+    assert budget.backoff_sync() == pytest.approx(0.0225 * 0.75)
     budget.progress()
-    assert budget.backoff() == 0.010
+    assert budget.backoff_sync() == 0.010
     assert clock.now_ns() == pytest.approx(51_875_000, abs=2)
 
 
 async def test_tasks_pause_alike(clock):
     budget = LoopBudget(1, clock=clock, uniform=lambda: 0.0)
-    assert await budget.backoff_async() == 0.010
-    assert await budget.backoff_async() == 0.015
+    assert await budget.backoff() == 0.010
+    assert await budget.backoff() == 0.015
     assert clock.now_ns() == 25_000_000
 
 
 def test_taking_is_no_progress(clock):
     budget = LoopBudget(100, clock=clock, uniform=lambda: 0.0)
-    budget.backoff()
+    budget.backoff_sync()
     budget.consume()
-    assert budget.backoff() == 0.015
+    assert budget.backoff_sync() == 0.015
 
 
 def test_pauses_never_exceed_their_most(clock):

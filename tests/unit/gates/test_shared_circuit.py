@@ -99,7 +99,7 @@ def test_probes_are_counted_across_all(make, clock):
 
 
 def test_a_probe_there_closes_it_here(make, clock):
-    one, two = make(success_threshold=1, ramp=()), make(success_threshold=1, ramp=())
+    one, two = make(recovery_threshold=1, ramp=()), make(recovery_threshold=1, ramp=())
     fail(one, 3)
     tell(clock, one, two)
     clock.advance(5.1)
@@ -121,7 +121,7 @@ def test_a_failed_probe_there_keeps_it_open_here(make, clock):
 
 
 def test_a_ramp_is_climbed_together(make, clock):
-    one, two = make(success_threshold=1), make(success_threshold=1)
+    one, two = make(recovery_threshold=1), make(recovery_threshold=1)
     fail(one, 3)
     tell(clock, one, two)
     clock.advance(5.1)
