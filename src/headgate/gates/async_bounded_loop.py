@@ -132,7 +132,7 @@ class AsyncBoundedLoop(Generic[_T]):
     @property
     def running(self) -> bool:
         """Whether `run` is under way, in whatever task."""
-        return self._end is not None
+        return self._end is not None and not self._end.is_gone()
 
     async def __aenter__(self) -> AsyncBoundedLoop[_T]:
         self._task = asyncio.create_task(self._run(self._begin()), name=self.name)
@@ -144,7 +144,8 @@ class AsyncBoundedLoop(Generic[_T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
+        if kind is not None or not self._draining:  # what was asked to be handled first, is
+            self.stop()
         task, self._task = self._task, None
         if task is not None and task is not asyncio.current_task():
             await task
@@ -152,7 +153,8 @@ class AsyncBoundedLoop(Generic[_T]):
     # Inside --------------------------------------------------------------------------------------
 
     def _begin(self) -> TaskWaiter:
-        if self._end is not None:
+        # One whose event loop was closed under it never gets to its end.
+        if self._end is not None and not self._end.is_gone():
             raise InvalidInput(f"loop {self.name!r} runs already; make another for another task")
         self._end = TaskWaiter(1)
         self._ending = self._draining = False
@@ -173,8 +175,9 @@ class AsyncBoundedLoop(Generic[_T]):
                 else:
                     await self._await_item(arrival)
         finally:
-            self._end = None
-            self._draining = False
+            if self._end is end:
+                self._end = None
+                self._draining = False
 
     async def _await_item(self, arrival: TaskWaiter) -> None:
         """Return when an item may be there, or when nothing came in time."""

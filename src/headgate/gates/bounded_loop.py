@@ -192,7 +192,8 @@ class BoundedLoop(Generic[_T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
+        if kind is not None or not self._draining:  # what was asked to be handled first, is
+            self.stop()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 

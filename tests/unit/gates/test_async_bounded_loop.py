@@ -293,6 +293,46 @@ async def test_a_handler_may_stop_the_loop_it_runs_in(clock):
     assert loop.stats().waiting == 1
 
 
+async def test_leaving_the_block_cuts_a_drain_short_for_an_exception_only(clock):
+    handler = Handler()
+    async with AsyncBoundedLoop(handler, clock=clock) as loop:
+        for item in range(50):
+            loop.put(item)
+        loop.stop(drain=True)
+    assert handler.seen == list(range(50))
+
+    async def leave_by_an_exception():
+        async with loop:
+            loop.put(1)
+            loop.stop(drain=True)
+            raise OSError("on")
+
+    with pytest.raises(OSError, match="on"):
+        await leave_by_an_exception()
+    assert loop.stats().waiting == 1
+
+
+def test_a_loop_whose_event_loop_was_closed_runs_again():
+    loop = AsyncBoundedLoop(Handler())
+    closed = asyncio.new_event_loop()
+    closed.run_until_complete(loop.__aenter__())
+    closed.run_until_complete(checkpoint())
+    assert loop.running
+    first = loop._task
+    closed.close()
+    assert not loop.running
+
+    async def again():
+        async with loop:
+            assert loop.running
+            first._log_destroy_pending = False  # asyncio would complain, as it should
+            first.get_coro().close()  # what remains of it must not be taken for the new one
+            assert loop.running
+
+    asyncio.run(again())
+    assert not loop.running
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

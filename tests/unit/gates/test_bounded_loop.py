@@ -253,6 +253,35 @@ def test_draining_handles_what_waits(clock, handler, handler_timeout):
     assert loop.stats().waiting == 0
 
 
+@pytest.mark.parametrize("handler_timeout", [None, 5.0])
+def test_leaving_the_block_cuts_a_drain_short_for_an_exception_only(handler, handler_timeout):
+    loop = BoundedLoop(handler, LoopBudget(10**6), handler_timeout=handler_timeout)
+    with loop:
+        for item in range(50):
+            loop.put(item)
+        loop.stop(drain=True)
+    assert handler.seen == list(range(50))
+    handler.hang_on(0)
+    stop = loop.stop
+
+    def stop_and_leave():
+        stop()
+        handler.leave[0].set()
+
+    def leave_by_an_exception():
+        with loop:
+            loop.put(0)
+            loop.put(1)
+            until(handler.entered[0])
+            loop.stop(drain=True)
+            loop.stop = stop_and_leave
+            raise OSError("on")
+
+    with pytest.raises(OSError, match="on"):
+        leave_by_an_exception()
+    assert loop.stats().waiting == 1
+
+
 def test_a_handler_that_hangs_is_left_behind(clock, handler):
     handler.hang_on("stuck")
     handler.hang_on("after")
