@@ -261,7 +261,8 @@ class Tally:
         return self._timeline(lambda place: quantile(place.latencies_ns, share) / NS_PER_SECOND)
 
     def _timeline(self, value: Callable[[_Bin], float]) -> tuple[list[float], list[float]]:
-        last = max(self._bins, default=-1)
+        # What comes after the end is the emptying of queues, with nobody asking any more.
+        last = min(max(self._bins, default=-1), (self.end_ns - 1) // self.bin_ns)
         empty = _Bin()
         places = [self._bins.get(number, empty) for number in range(last + 1)]
         seconds = [number * self.bin_ns / NS_PER_SECOND for number in range(last + 1)]
