@@ -50,58 +50,98 @@ class Mean:
 
 
 class Fair:
-    """Virtual times by the formulas, with every flow remembered for as long as anything is open."""
+    """Virtual times by the formulas, with all flows gone through for every question."""
 
     def __init__(self) -> None:
         self.virtual = 0.0
+        self.mean = Mean()
         self.last: dict[str, float] = {}
+        self.means: dict[str, Mean] = {}
         self.waiting: list[Entry] = []
         self.seated: list[Entry] = []
 
     def weight(self, flow: str) -> float:
         return WEIGHTS.get(flow, 1.0)
 
+    def queue(self, flow: str) -> list[Entry]:
+        return [entry for entry in self.waiting if entry.flow == flow]
+
+    def heads(self) -> list[Entry]:
+        return [self.update(self.queue(flow)[:1]) for flow in self.flows()]
+
+    def tails(self) -> list[Entry]:
+        return [self.update(self.queue(flow)) for flow in self.flows()]
+
+    def flows(self) -> list[str]:
+        return list(dict.fromkeys(entry.flow for entry in self.waiting))
+
+    def update(self, entries: list[Entry]) -> Entry:
+        """The last of these, the first of a flow, with its finish."""
+        entry = entries[-1]
+        work = sum(one.charge for one in entries)
+        entry.finish = self.last[entry.flow] + work / self.weight(entry.flow)
+        return entry
+
     def prepare(self, entry: Entry) -> None:
-        entry.start = max(self.virtual, self.last.get(entry.flow, 0.0))
-        entry.finish = entry.start + entry.charge / self.weight(entry.flow)
+        mean = self.means.get(entry.flow, self.mean)
+        entry.charge = float(max(1, round(entry.cost * mean.get())))
+        queue = self.queue(entry.flow)
+        begins = self.last.get(entry.flow, 0.0)
+        if not queue:
+            begins = max(self.virtual, begins)
+        work = sum(one.charge for one in queue)
+        entry.finish = begins + (work + entry.charge) / self.weight(entry.flow)
 
     def add(self, entry: Entry) -> None:
-        self.last[entry.flow] = entry.finish
+        if not self.queue(entry.flow):
+            self.last[entry.flow] = max(self.virtual, self.last.get(entry.flow, 0.0))
         self.waiting.append(entry)
 
-    def ranked(self) -> list[Entry]:
-        return sorted(self.waiting, key=lambda entry: (entry.finish, entry.number))
+    def first(self) -> Entry | None:
+        return min(self.heads(), key=lambda entry: (entry.finish, entry.number), default=None)
+
+    def worst(self) -> Entry | None:
+        return max(self.tails(), key=lambda entry: (entry.finish, entry.number), default=None)
 
     def victim(self, newcomer: Entry) -> Entry | None:
-        if not self.waiting:
-            return None
-        worst = self.ranked()[-1]
-        if worst.flow == newcomer.flow or newcomer.finish >= worst.finish:
+        worst = self.worst()
+        if worst is None or worst.flow == newcomer.flow or newcomer.finish >= worst.finish:
             return None
         return worst
 
     def take(self, entry: Entry) -> None:
-        open_weight = sum(
-            {e.flow: self.weight(e.flow) for e in self.waiting + self.seated}.values()
-        )
+        active = {e.flow for e in self.waiting + self.seated}
+        active |= {flow for flow, last in self.last.items() if last > self.virtual}
         self.waiting.remove(entry)
         self.seated.append(entry)
-        self.virtual = max(self.virtual + entry.charge / open_weight, entry.start)
+        start = self.last[entry.flow]
+        self.last[entry.flow] += entry.charge / self.weight(entry.flow)
+        progress = entry.charge / sum(self.weight(flow) for flow in active)
+        self.virtual = max(self.virtual + progress, start)
+        self.rest()
 
     def drop(self, entry: Entry) -> None:
         self.waiting.remove(entry)
-        self.last[entry.flow] += -entry.charge / self.weight(entry.flow)
         self.rest()
 
-    def done(self, entry: Entry, took: float) -> None:
+    def done(self, entry: Entry, served: int) -> float:
+        self.mean.see(served)
+        self.means.setdefault(entry.flow, Mean()).see(served)
+        more = entry.seats * served - entry.charge
         self.seated.remove(entry)
-        self.last[entry.flow] += (took - entry.charge) / self.weight(entry.flow)
+        self.last[entry.flow] += more / self.weight(entry.flow)
         self.rest()
+        return more
 
     def rest(self) -> None:
-        if not self.waiting and not self.seated:
+        """Flows that say nothing are forgotten, and all when nothing is left."""
+        open_flows = {e.flow for e in self.waiting + self.seated}
+        if not open_flows:
             self.virtual = 0.0
-            self.last = {}
+        for flow, last in list(self.last.items()):
+            if flow not in open_flows and (last <= self.virtual or not open_flows):
+                del self.last[flow]
+                self.means.pop(flow, None)
 
 
 class FairModel:
@@ -113,7 +153,6 @@ class FairModel:
         return FairOrder(MAX_WAIT, WEIGHTS)
 
     def prepare(self, entry: Entry, now: int) -> None:
-        entry.charge = entry.cost * self.mean.get()
         self.lane.prepare(entry)
 
     def hopeless(self, entry: Entry, seats: int) -> bool:
@@ -126,7 +165,7 @@ class FairModel:
         self.lane.add(entry)
 
     def first(self, now: int) -> Entry | None:
-        return self.lane.ranked()[0] if self.lane.waiting else None
+        return self.lane.first()
 
     def victim(self, newcomer: Entry, now: int) -> Entry | None:
         return self.lane.victim(newcomer)
@@ -138,8 +177,7 @@ class FairModel:
         self.lane.drop(entry)
 
     def done(self, entry: Entry, served: int, now: int) -> None:
-        self.mean.see(served)
-        self.lane.done(entry, float(entry.seats * served))
+        self.lane.done(entry, served)
 
 
 class DelayModel(FairModel):
@@ -207,16 +245,26 @@ class PriorityModel(FairModel):
             self.forget(tier)
 
     def standing(self, level: int) -> list[Entry]:
-        """Those in a tier, in order; on a tie who has aged into it, and then who came first."""
-        entries = [e for lane in self.lanes for e in lane.waiting if e.level == level]
-        return sorted(entries, key=lambda e: (self.lead(e), e.level == e.tier, e.finish, e.number))
+        """Those in a tier."""
+        return [e for lane in self.lanes for e in lane.waiting if e.level == level]
+
+    def head(self, level: int) -> Entry | None:
+        """Who goes first of a tier; on a tie who has aged into it."""
+        heads = [e for lane in self.lanes for e in lane.heads() if e.level == level]
+        rank = lambda e: (self.lead(e), e.level == e.tier, e.finish, e.number)  # noqa: E731
+        return min(heads, key=rank, default=None)
+
+    def tail(self, level: int) -> Entry | None:
+        """Who gives way first of a tier; on a tie who has not aged."""
+        tails = [e for lane in self.lanes for e in lane.tails() if e.level == level]
+        rank = lambda e: (self.lead(e), e.level == e.tier, e.finish, e.number)  # noqa: E731
+        return max(tails, key=rank, default=None)
 
     def lead(self, entry: Entry) -> float:
         return entry.finish - self.lanes[entry.tier].virtual
 
     def prepare(self, entry: Entry, now: int) -> None:
         self.age(now)
-        entry.charge = entry.cost * self.mean.get()
         self.lanes[entry.tier].prepare(entry)
 
     def add(self, entry: Entry, now: int) -> None:
@@ -224,27 +272,27 @@ class PriorityModel(FairModel):
 
     def first(self, now: int) -> Entry | None:
         self.age(now)
-        heads = [self.standing(level)[:1] for level in range(4)]
+        heads = [self.head(level) for level in range(4)]
         for level in (3, 2, 1):
-            for head in heads[level]:
-                if self.claims[level] >= head.charge:
-                    return head
-        return next((head for some in heads for head in some), None)
+            head = heads[level]
+            if head is not None and 0 < self.claims[level] >= head.charge:
+                return head
+        return next((head for head in heads if head is not None), None)
 
     def victim(self, newcomer: Entry, now: int) -> Entry | None:
         sizes = [len(self.standing(level)) for level in range(4)]
         poor = sizes[newcomer.level] < self.kept
         for level in (3, 2, 1, 0):
-            tail = self.standing(level)[-1:]
+            last = self.tail(level)
             if level == newcomer.level:
-                for last in tail:
+                if last is not None:
                     mine = (last.tier, last.flow) == (newcomer.tier, newcomer.flow)
                     if not mine and self.lead(newcomer) < self.lead(last):
                         return last
                 if not poor:
                     return None
-            elif sizes[level] > self.kept and (level > newcomer.level or poor):
-                return tail[0]
+            elif sizes[level] > self.kept and (level > newcomer.level or poor) and last:
+                return last
         return None
 
     def gain(self, level: int, work: float) -> None:
@@ -269,13 +317,10 @@ class PriorityModel(FairModel):
             self.claims[level] = 0.0
 
     def done(self, entry: Entry, served: int, now: int) -> None:
-        self.mean.see(served)
-        took = float(entry.seats * served)
-        more = took - entry.charge
+        more = self.lanes[entry.tier].done(entry, served)
         if self.standing(entry.level) and entry.paid > 0:
             self.claims[entry.level] -= more * entry.paid / entry.charge
         self.gain(entry.level, more)
-        self.lanes[entry.tier].done(entry, took)
 
 
 class ClassModel(FairModel):
@@ -285,7 +330,6 @@ class ClassModel(FairModel):
         self.shares = [each.share / whole for each in CLASSES]
         self.targets = [round(each.target_latency * 1e9) for each in CLASSES]
         self.lanes = [Fair() for _ in CLASSES]
-        self.means = [Mean() for _ in CLASSES]
         self.starts = [0.0 for _ in CLASSES]
         self.virtual = 0.0
 
@@ -293,7 +337,6 @@ class ClassModel(FairModel):
         return ClassOrder(CLASSES, seats, WEIGHTS)
 
     def prepare(self, entry: Entry, now: int) -> None:
-        entry.charge = entry.cost * self.means[entry.group].get()
         self.lanes[entry.group].prepare(entry)
 
     def hopeless(self, entry: Entry, seats: int) -> bool:
@@ -304,12 +347,12 @@ class ClassModel(FairModel):
             if group == its or self.lanes[group].waiting
         )
         work = sum(each.charge for each in self.lanes[its].waiting)
-        foreseen = work / (seats * self.shares[its] / competing) + self.means[its].get()
+        foreseen = work / (seats * self.shares[its] / competing) + self.lanes[its].mean.get()
         assume(abs(foreseen - self.targets[its]) > 1)  # sums round differently
         return foreseen > self.targets[its]
 
     def patience(self, entry: Entry, now: int) -> int:
-        return max(0, self.targets[entry.group] - round(self.means[entry.group].get()))
+        return max(0, self.targets[entry.group] - round(self.lanes[entry.group].mean.get()))
 
     def add(self, entry: Entry, now: int) -> None:
         if not self.lanes[entry.group].waiting:
@@ -325,7 +368,7 @@ class ClassModel(FairModel):
             (head.arrived + self.targets[group], group, head)
             for group in waiting
             if self.starts[group] <= self.virtual
-            for head in [self.lanes[group].ranked()[0]]
+            for head in [self.lanes[group].first()]
         ]
         return min(heads, key=lambda head: head[:2])[2]
 
@@ -338,7 +381,7 @@ class ClassModel(FairModel):
         if crowded == its:
             return self.lanes[its].victim(newcomer)
         if (len(self.lanes[its].waiting) + 1) / self.shares[its] < crowding[crowded]:
-            return self.lanes[crowded].ranked()[-1]
+            return self.lanes[crowded].worst()
         return None
 
     def take(self, entry: Entry, now: int) -> None:
@@ -351,10 +394,7 @@ class ClassModel(FairModel):
 
     def done(self, entry: Entry, served: int, now: int) -> None:
         its = entry.group
-        took = float(entry.seats * served)
-        self.means[its].see(served)
-        self.starts[its] += (took - entry.charge) / self.shares[its]
-        self.lanes[its].done(entry, took)
+        self.starts[its] += self.lanes[its].done(entry, served) / self.shares[its]
 
 
 class Machine(RuleBasedStateMachine):

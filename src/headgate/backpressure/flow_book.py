@@ -10,17 +10,19 @@ one in five thousand million.
 from __future__ import annotations
 
 from hashlib import blake2b
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from headgate.backpressure.waiting_order import Candidate, ServiceTime
 
 __all__ = ["HAND", "MAX_FLOWS", "SHARDS", "Flow", "FlowBook", "deal"]
 
 MAX_FLOWS: Final = 4_096
 SHARDS: Final = 128
 HAND: Final = 6
-_FEW: Final = 64
 
 
 @final
@@ -29,18 +31,37 @@ class Flow:
 
     Attributes:
         weight: its share against the others'.
-        last: the virtual time up to which it has been served or promised.
+        is_shared: whether it is one of the shared ones.
+        is_active: whether it says anything.
+        last: the virtual time up to which it has been served; where its first that waits begins.
         open: how many of its candidates wait or are seated.
+        queue: those that wait, by number, in the order of coming.
+        work: what these were charged, in seat-nanoseconds.
+        service: how long its candidates take; None before one was done.
     """
 
-    __slots__ = ("is_shared", "last", "name", "open", "weight")
+    __slots__ = (
+        "is_active",
+        "is_shared",
+        "last",
+        "name",
+        "open",
+        "queue",
+        "service",
+        "weight",
+        "work",
+    )
 
     def __init__(self, name: str, weight: float, *, is_shared: bool = False) -> None:
         self.name = name
         self.weight = weight
         self.is_shared = is_shared
+        self.is_active = False
         self.last = 0.0
         self.open = 0
+        self.queue: dict[int, Candidate] = {}
+        self.work = 0.0
+        self.service: ServiceTime | None = None
 
 
 @final
@@ -53,7 +74,7 @@ class FlowBook:
         secret: so that nobody can choose names that are dealt a given hand.
 
     Attributes:
-        open_weight: the weights of all flows that have something open, in sum.
+        weight: of all accounts that say anything, in sum.
     """
 
     def __init__(
@@ -64,29 +85,23 @@ class FlowBook:
         self._secret = secret
         self._flows: dict[str, Flow] = {}
         self._shards = [Flow("", 1.0, is_shared=True) for _ in range(SHARDS)]
-        self._look_at = min(max_flows, _FEW)
-        self._looked_at = -1.0
         self._has_dealt = False
-        self.open_weight = 0.0
+        # Accounts without open work, by the virtual time from which on they say nothing.
+        self._ahead: list[tuple[float, int, Flow]] = []
+        self._put = 0
+        self.weight = 0.0
 
     def __len__(self) -> int:
         """How many have an account of their own."""
         return len(self._flows)
 
-    def account(self, name: str, served: float) -> Flow:
-        """A flow's account. A new one is remembered when it is opened.
-
-        Args:
-            name: of the flow.
-            served: the virtual time; accounts without open work that are not ahead of it say nothing.
-        """
+    def account(self, name: str) -> Flow:
+        """A flow's account. A new one is remembered when it is opened."""
         flow = self._flows.get(name)
         if flow is not None:
             return flow
         if name in self._weights:
             return Flow(name, self._weights[name])
-        if len(self._flows) >= self._look_at and served != self._looked_at:
-            self._forget_idle(served)
         if len(self._flows) >= self._max_flows:
             return self._shard(name)
         return Flow(name, 1.0)
@@ -94,36 +109,47 @@ class FlowBook:
     def opened(self, flow: Flow) -> None:
         """One more candidate of the flow waits or is seated."""
         flow.open += 1
-        if flow.open == 1:
-            self.open_weight += flow.weight
-        if not flow.is_shared:
-            self._flows[flow.name] = flow
+        if not flow.is_active:
+            flow.is_active = True
+            self.weight += flow.weight
+            if not flow.is_shared:
+                self._flows[flow.name] = flow
 
     def closed(self, flow: Flow, served: float) -> None:
-        """One fewer does. An account that says no more than a new one would is forgotten."""
+        """One fewer does; ``served`` is the virtual time."""
         flow.open -= 1
-        if flow.open == 0:
-            self.open_weight -= flow.weight
-            if not flow.is_shared and flow.last <= served:
-                del self._flows[flow.name]
+        if flow.open > 0:
+            return
+        if flow.last <= served:
+            self._forget(flow)
+        else:
+            self._put += 1
+            heappush(self._ahead, (flow.last, self._put, flow))
+
+    def advance(self, served: float) -> None:
+        """The virtual time has moved: forget the accounts that are no more ahead of it."""
+        while self._ahead and self._ahead[0][0] <= served:
+            flow = heappop(self._ahead)[2]
+            if flow.open == 0 and flow.is_active and flow.last <= served:
+                self._forget(flow)
 
     def clear(self) -> None:
         """Forget all accounts; nothing is open."""
-        self.open_weight = 0.0
-        self._looked_at = -1.0
+        self.weight = 0.0
+        self._ahead.clear()
         self._flows.clear()
         if self._has_dealt:
             self._has_dealt = False
             for shard in self._shards:
                 shard.last = 0.0
+                shard.is_active = False
+                shard.service = None
 
-    def _forget_idle(self, served: float) -> None:
-        """Not for every newcomer: when there are twice as many as after the last time."""
-        self._looked_at = served
-        idle = [flow for flow in self._flows.values() if flow.open == 0 and flow.last <= served]
-        for flow in idle:
+    def _forget(self, flow: Flow) -> None:
+        flow.is_active = False
+        self.weight -= flow.weight
+        if not flow.is_shared:
             del self._flows[flow.name]
-        self._look_at = min(self._max_flows, max(_FEW, 2 * len(self._flows)))
 
     def _shard(self, name: str) -> Flow:
         self._has_dealt = True

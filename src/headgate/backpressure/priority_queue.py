@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from headgate.backpressure.fair_queue import FairLane
-from headgate.backpressure.waiting_order import Ranking, ServiceTime, WaitingOrder
+from headgate.backpressure.waiting_order import Ranking, WaitingOrder
 from headgate.priority import TIERS
 
 if TYPE_CHECKING:
@@ -58,12 +58,10 @@ class PriorityOrder(WaitingOrder):
         self._lanes = [FairLane(weights, secret=secret) for _ in range(TIERS)]
         self._unaged = [Ranking() for _ in range(TIERS)]
         self._claims = [0.0] * TIERS
-        self._service = ServiceTime()
 
     def prepare(self, candidate: Candidate, now: int) -> None:
         self._age(now)
         candidate.level = candidate.tier
-        candidate.charge = candidate.cost * self._service.mean_ns
         self._lanes[candidate.tier].prepare(candidate)
 
     def patience(self, candidate: Candidate, now: int) -> int:
@@ -97,7 +95,9 @@ class PriorityOrder(WaitingOrder):
                 if victim is not None or not may_take:
                     return victim
             elif self._count(other) > self._kept_places and (other > level or may_take):
-                return self._tail(other)
+                victim = self._tail(other)
+                if victim is not None:
+                    return victim
         return None
 
     def remove(self, candidate: Candidate, now: int, *, seated: bool) -> None:
@@ -112,24 +112,21 @@ class PriorityOrder(WaitingOrder):
         self._forget_claim(level)
 
     def finished(self, candidate: Candidate, served_ns: int, now: int) -> None:
-        self._service.observe(served_ns)
-        took = float(candidate.seats * served_ns)
-        more = took - candidate.charge
+        more = self._lanes[candidate.tier].finished(candidate, served_ns)
         level = candidate.level
         if candidate.paid > 0.0 and self._count(level):
             self._claims[level] -= more * candidate.paid / candidate.charge
         self._gain(level, more)
-        self._lanes[candidate.tier].finished(candidate, took)
 
     def _count(self, level: int) -> int:
         """How many stand in a tier: its own, and those that have aged into it."""
         count = len(self._lanes[level])
-        return count + len(self._lanes[level + 1].aged) if level + 1 < TIERS else count
+        return count + self._lanes[level + 1].aged if level + 1 < TIERS else count
 
     def _head(self, level: int) -> Candidate | None:
         """Who goes first of a tier."""
         own = self._lanes[level].first()
-        aged = self._lanes[level + 1].aged.first() if level + 1 < TIERS else None
+        aged = self._lanes[level + 1].first(aged=True) if level + 1 < TIERS else None
         if own is None or aged is None:
             return own or aged
         return own if self._lead(own) < self._lead(aged) else aged
@@ -137,7 +134,7 @@ class PriorityOrder(WaitingOrder):
     def _tail(self, level: int) -> Candidate | None:
         """Who goes last of a tier."""
         own = self._lanes[level].last()
-        aged = self._lanes[level + 1].aged.last() if level + 1 < TIERS else None
+        aged = self._lanes[level + 1].last(aged=True) if level + 1 < TIERS else None
         if own is None or aged is None:
             return own or aged
         return aged if self._lead(own) < self._lead(aged) else own

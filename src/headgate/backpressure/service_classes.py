@@ -28,7 +28,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, SupportsFloat, final
 
 from headgate.backpressure.fair_queue import FairLane
-from headgate.backpressure.waiting_order import ServiceTime, WaitingOrder
+from headgate.backpressure.waiting_order import WaitingOrder
 from headgate.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -85,7 +85,6 @@ class _Class:
         self.share = share
         self.lane = lane
         self.start = 0.0
-        self.service = ServiceTime()
 
 
 @final
@@ -127,7 +126,6 @@ class ClassOrder(WaitingOrder):
 
     def prepare(self, candidate: Candidate, now: int) -> None:
         its = self._classes[candidate.group]
-        candidate.charge = candidate.cost * its.service.mean_ns
         its.lane.prepare(candidate)
 
     def is_hopeless(self, candidate: Candidate, now: int) -> bool:
@@ -137,11 +135,11 @@ class ClassOrder(WaitingOrder):
             if each is not its and len(each.lane):
                 competing += each.share
         wait = its.lane.work / (self._seats * its.share / competing)
-        return wait + its.service.mean_ns > its.target_ns
+        return wait + its.lane.service.mean_ns > its.target_ns
 
     def patience(self, candidate: Candidate, now: int) -> int:
         its = self._classes[candidate.group]
-        return max(0, its.target_ns - round(its.service.mean_ns))
+        return max(0, its.target_ns - round(its.lane.service.mean_ns))
 
     def add(self, candidate: Candidate, now: int) -> None:
         its = self._classes[candidate.group]
@@ -182,10 +180,7 @@ class ClassOrder(WaitingOrder):
 
     def finished(self, candidate: Candidate, served_ns: int, now: int) -> None:
         its = self._classes[candidate.group]
-        took = float(candidate.seats * served_ns)
-        its.service.observe(served_ns)
-        its.start += (took - candidate.charge) / its.share
-        its.lane.finished(candidate, took)
+        its.start += its.lane.finished(candidate, served_ns) / its.share
 
 
 def _require_consistent(classes: Sequence[ServiceClass]) -> None:

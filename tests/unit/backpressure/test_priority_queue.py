@@ -93,7 +93,7 @@ def test_one_that_leaves_before_or_after_ageing_leaves_nothing_behind():
     assert queue.order[1:] == ["after"]
     queue.leave("after")
     order = queue.seating._order
-    assert [len(lane) + len(lane.aged) for lane in order._lanes] == [0] * 4
+    assert [len(lane) + lane.aged for lane in order._lanes] == [0] * 4
     assert [len(ages) for ages in order._unaged] == [0] * 4
 
 

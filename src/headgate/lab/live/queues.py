@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FAIR_QUEUES",
     "QUEUES",
+    "SEATS",
     "codel",
     "controlled",
     "fair",
@@ -39,8 +40,12 @@ __all__ = [
     "run_herd_live",
     "run_live",
     "semaphore",
+    "semaphore_of_eight",
     "undisturbed",
 ]
+
+SEATS: Final = 8
+"""Of the applications whose work is done elsewhere."""
 
 _OUTSTANDING: Final = 4
 _CALIBRATING_NS: Final = 3 * NS_PER_SECOND
@@ -77,12 +82,23 @@ def controlled(host: Host) -> Callable[[Request], Awaitable[None]]:
 
 
 def fair(host: Host) -> Callable[[Request], Awaitable[None]]:
-    """One at a time by an `AdmissionQueue` that shares fairly among flows."""
-    queue = AdmissionQueue(1, discipline="fair", max_waiting=300, clock=host.clock)
+    """Eight at a time by an `AdmissionQueue` that shares fairly among flows; the work is done elsewhere."""
+    queue = AdmissionQueue(SEATS, discipline="fair", max_waiting=300, clock=host.clock)
 
     async def serve(request: Request) -> None:
         async with queue.admit(flow=request.flow):
-            await _work(host, request)
+            await host.hold(request)
+
+    return serve
+
+
+def semaphore_of_eight(host: Host) -> Callable[[Request], Awaitable[None]]:
+    """Eight at a time by asyncio's semaphore; the work is done elsewhere."""
+    eight = asyncio.Semaphore(SEATS)
+
+    async def serve(request: Request) -> None:
+        async with eight:
+            await host.hold(request)
 
     return serve
 
@@ -107,7 +123,7 @@ QUEUES: Final = {
 """Import paths by label."""
 
 FAIR_QUEUES: Final = {
-    "unprotected": f"{__name__}:semaphore",
+    "unprotected": f"{__name__}:semaphore_of_eight",
     "Headgate, weighted fair queue": f"{__name__}:fair",
 }
 
@@ -217,8 +233,8 @@ def run_live(
 
 def run_herd_live(
     what: str, herd: Herd, capacity: float, service: Callable[[Random], int], timeout_ns: int
-) -> float:
-    """Run an elephant and mice; answers as `undisturbed` wants it."""
+) -> None:
+    """Run an elephant and mice. The work is held and not burnt, so others disturb less."""
 
     def begin(time: LiveTime, remote: Remote) -> None:
         def send(request: Request) -> None:
@@ -229,11 +245,11 @@ def run_herd_live(
 
         herd.run(time, capacity, send, service, timeout_ns)
 
-    return _run(what, Tally(herd.begin_ns, herd.end_ns), herd.done, begin, herd.end_ns)
+    _run(what, Tally(herd.begin_ns, herd.end_ns), herd.done, begin, herd.end_ns)
 
 
 def run_heavy_live(what: str, seconds: float) -> heavy.Heavies:
-    """Run heavy requests among light ones; they are held and not burnt, so others disturb less."""
+    """Run heavy requests among light ones, held as well."""
     heavies = heavy.Heavies(seconds=seconds)
     end_ns = round(seconds * NS_PER_SECOND)
     last_ns = end_ns + round(heavy.MAX_WAIT * NS_PER_SECOND) + 2 * heavy.WORK_NS
