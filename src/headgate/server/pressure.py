@@ -64,6 +64,7 @@ class Pressure:
         self._overload = overload
         self._clock = clock
         self._asked = 0
+        self._measured = self._wall_ms()
         self._shed = 0
         self._worded: tuple[float, float, int] = (0.0, 1.0, self._wall_ms())
         self.admitted = 1.0
@@ -96,7 +97,8 @@ class Pressure:
         wall = self._wall_ms()
         shown, admitted, since = self._worded
         old = not 0 <= wall - since < _RENEW_MS
-        if old:
+        if not 0 <= wall - self._measured < _RENEW_MS:
+            self._measured = wall
             self._measure()
         latest = (round(pressure, 2), round(self.admitted, 2))
         if old or latest != (shown, admitted):
