@@ -9,9 +9,9 @@ in WF2Q+ by J. C. R. Bennett and H. Zhang 1996). With charge = seats times the e
     V      = its start, if that is later
 
 Of the flows' first candidates the one with the least finish goes next. A flow that was idle starts at V: it
-saves nothing up, and pays for nothing that others were given meanwhile. When work is done, last[flow] moves by
-(what it took - charge) / weight, so a flow that is slow is charged what it took. What leaves unserved was never
-charged. When nothing waits or is seated any more, all begin anew.
+saves nothing up, and pays for nothing that others were given meanwhile. When work is done, last[flow] moves
+by (what it took - charge) / weight, so a flow that is slow is charged what it took. What leaves unserved
+was never charged. When nothing waits or is seated any more, all begin anew.
 
 When there is no room, the last of the flow whose last would finish latest gives way to a newcomer that would
 finish sooner. So a flood fills the room only as long as nobody else wants it.

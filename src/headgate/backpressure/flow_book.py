@@ -155,7 +155,7 @@ class FlowBook:
         self._has_dealt = True
         digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8, key=self._secret)
         hand = [self._shards[card] for card in deal(int.from_bytes(digest.digest(), "big"))]
-        return min(hand, key=lambda flow: flow.last)
+        return min(hand, key=lambda flow: flow.last + flow.work / flow.weight)
 
 
 def deal(value: int) -> list[int]:

@@ -241,6 +241,13 @@ def test_a_stranger_is_spoilt_by_a_heavy_one_only_where_all_its_cards_are():
     assert all(book.account(f"mouse {n}").last == 0.0 for n in range(300))
 
 
+def test_a_stranger_is_not_put_behind_what_waits_in_a_shared_account():
+    book = FlowBook({}, max_flows=0)
+    for _ in range(100):
+        book.account("elephant").work += 1000.0
+    assert all(book.account(f"mouse {n}").work == 0.0 for n in range(300))
+
+
 def test_a_secret_deals_other_hands():
     one, other = FlowBook({}, max_flows=0, secret=b"a"), FlowBook({}, max_flows=0, secret=b"b")
     places = [
