@@ -140,6 +140,8 @@ def test_a_priority_that_is_none(calm: Service, priority: object) -> None:
     for path in ("check", "peek", "reserve"):
         answer = calm.post(f"/api/v1/{path}", {"key": "a", "priority": priority})
         assert (answer.status, answer.json["field"]) == (422, "priority"), answer.body
+        if priority in ("urgent", 4):
+            assert "must be one of critical, high, normal, low, or a tier" in answer.json["detail"]
 
 
 def test_pipelined_or_split_or_alone_the_bytes_are_the_same(calm: Service) -> None:

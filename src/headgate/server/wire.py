@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from headgate.errors import BatchTooLarge, InvalidInput, MalformedRequest
+from headgate.priority import PRIORITIES, TIERS
 from headgate.rate import MAX_LIMIT
 
 __all__ = [
@@ -204,6 +205,8 @@ def _whole_numbers(value: Any) -> Any:
 
 _PLACE: Final = re.compile(r" - at `\$?\.?([^`]*)`$")
 _INDEX: Final = re.compile(r"\[(\d+|\.\.\.)\]")
+# A priority is the only thing in a body that is one of a list.
+_NOT_LISTED: Final = "Invalid enum value"
 
 
 def _not_of_the_shape(reason: str, shape: object) -> InvalidInput:
@@ -215,6 +218,9 @@ def _not_of_the_shape(reason: str, shape: object) -> InvalidInput:
     field = _INDEX.sub(lambda match: "" if match[1] == "..." else f".{match[1]}", path).strip(".")
     if "unknown field" in reason and isinstance(shape, type) and not field:
         reason += f"; known are {', '.join(getattr(shape, '__struct_fields__', ()))}"
+    if reason.startswith(_NOT_LISTED):
+        got = reason.removeprefix(_NOT_LISTED)[:100]
+        reason = f"must be one of {', '.join(PRIORITIES)}, or a tier from 0 to {TIERS - 1}, got{got}"
     context: dict[str, object] = {"field": field} if field else {}
     if field.startswith("checks.") and numbers:
         context["index"] = int(numbers[0])
