@@ -220,7 +220,9 @@ def _not_of_the_shape(reason: str, shape: object) -> InvalidInput:
         reason += f"; known are {', '.join(getattr(shape, '__struct_fields__', ()))}"
     if reason.startswith(_NOT_LISTED):
         got = reason.removeprefix(_NOT_LISTED)[:100]
-        reason = f"must be one of {', '.join(PRIORITIES)}, or a tier from 0 to {TIERS - 1}, got{got}"
+        reason = (
+            f"must be one of {', '.join(PRIORITIES)}, or a tier from 0 to {TIERS - 1}, got{got}"
+        )
     context: dict[str, object] = {"field": field} if field else {}
     if field.startswith("checks.") and numbers:
         context["index"] = int(numbers[0])
