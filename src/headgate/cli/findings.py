@@ -32,6 +32,7 @@ EXTRAS: Final = {
         "httpx",
         "msgspec",
         "prometheus_client",
+        "psutil",
         "pydantic",
         "yaml",
         "rich",
@@ -40,6 +41,10 @@ EXTRAS: Final = {
         "uvicorn",
     ),
     "fastapi": ("fastapi",),
+    "httpx": ("httpx",),
+    "lab": ("matplotlib", "plotext"),
+    "monitor": ("psutil",),
+    "redis": ("redis",),
 }
 """What each extra brings, by the names of the modules. A test holds this to pyproject.toml."""
 

@@ -14,8 +14,8 @@ from headgate.cli.findings import EXTRAS, Finder
 
 ROOT = Path(__file__).parents[3]
 MODULES = {"prometheus-client": "prometheus_client", "pyyaml": "yaml"}
-# Checked on its own line, or only wanted on one system.
-ELSEWHERE = {"uvloop", "tzdata"}
+# Checked on its own line, only wanted on one system, or other extras.
+ELSEWHERE = {"uvloop", "tzdata", "headgate"}
 
 
 def found(what, **options):
