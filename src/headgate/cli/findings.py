@@ -42,7 +42,7 @@ EXTRAS: Final = {
     ),
     "fastapi": ("fastapi",),
     "httpx": ("httpx",),
-    "lab": ("matplotlib", "plotext"),
+    "lab": ("aiolimiter", "matplotlib", "plotext"),
     "monitor": ("psutil",),
     "redis": ("redis",),
 }
