@@ -68,7 +68,7 @@ lab: $(VENV)/.dev ## run the overload experiments in virtual time; fails when on
 	@$(PY) -m headgate lab run all --jobs $$(nproc) --out build/lab $(ARGS)
 
 .PHONY: lab-live
-lab-live: $(VENV)/.dev build/compiled.stamp ## the same against real processes; leave the machine alone (ARGS=--write)
+lab-live: $(VENV)/.dev $(VENV)/.bench build/compiled.stamp ## the same against real processes; leave the machine alone (ARGS=--write)
 	@PYTHONPATH=$(COMPILED) $(PY) -m headgate lab run all --live --out build/lab $(ARGS)
 
 # --- checking ---------------------------------------------------------------------------------------------
