@@ -22,7 +22,14 @@ from typing import Final, NamedTuple
 
 from headgate.errors import InvalidInput
 
-__all__ = ["HEADER_NAME", "MAX_PRESSURE", "PressureReport", "format_pressure", "parse_pressure"]
+__all__ = [
+    "HEADER_NAME",
+    "MAX_PRESSURE",
+    "PressureReport",
+    "format_pressure",
+    "is_believable",
+    "parse_pressure",
+]
 
 HEADER_NAME: Final = "X-Pressure"
 MAX_PRESSURE: Final = 100.0
@@ -96,6 +103,27 @@ def parse_pressure(text: str) -> PressureReport | None:
     if p is None or admitted is None or ttl_ms is None or seq is None:
         return None
     return PressureReport(p, admitted, ttl_ms, seq)
+
+
+def is_believable(report: object) -> bool:
+    """Whether it is a report, with values that `parse_pressure` could have read.
+
+    >>> is_believable(PressureReport(0.83, 0.62, 1000, 41)), is_believable(None)
+    (True, False)
+    """
+    if not isinstance(report, PressureReport):
+        return False
+    p: object = report.p
+    admitted: object = report.admitted
+    ttl_ms: object = report.ttl_ms
+    seq: object = report.seq
+    if not (isinstance(p, (int, float)) and isinstance(admitted, (int, float))):
+        return False
+    if not (isinstance(ttl_ms, int) and isinstance(seq, int)):
+        return False
+    # NaN compares with nothing.
+    shares = 0.0 <= p <= MAX_PRESSURE and 0.0 <= admitted <= 1.0
+    return shares and 0 <= ttl_ms <= _MAX_TTL_MS and 0 <= seq <= _MAX_SEQ
 
 
 def _short(value: float) -> str:

@@ -23,6 +23,7 @@ from headgate.gates.admission_settings import (
     MAX_SEATS,
     MAX_WAITING,
     group_of,
+    listed_classes,
     order_for,
     valid_flow,
     valid_patience,
@@ -142,7 +143,7 @@ class AdmissionQueue:
         places = valid_count("max_waiting", max_waiting, MAX_WAITING)
         self.name = valid_key(name)
         self.clock: Clock = SystemClock() if clock is None else clock
-        self.classes = tuple(classes)
+        self.classes: tuple[ServiceClass, ...] = listed_classes(classes)
         order = order_for(
             discipline,
             seats=number,

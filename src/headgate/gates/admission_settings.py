@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, SupportsFloat, SupportsIndex
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, SupportsFloat, SupportsIndex
 
 from headgate.backpressure.controlled_delay import ControlledDelayOrder
 from headgate.backpressure.fair_queue import FairOrder
@@ -24,6 +24,7 @@ __all__ = [
     "MAX_SEATS",
     "MAX_WAITING",
     "group_of",
+    "listed_classes",
     "order_for",
     "valid_flow",
     "valid_patience",
@@ -79,6 +80,17 @@ def order_for(
             f"target_delay must be at most max_wait, got {target_ns / 1e9:g} and {max_wait_ns / 1e9:g}"
         )
     return ControlledDelayOrder(target_ns, max_wait_ns)
+
+
+def listed_classes(classes: object) -> tuple[Any, ...]:
+    """The classes as a tuple.
+
+    Raises:
+        InvalidInput: they are nothing that can be gone through.
+    """
+    if not isinstance(classes, Iterable):
+        raise InvalidInput(f"classes must be a list of them, got {type(classes).__name__}")
+    return tuple(classes)
 
 
 def group_of(classes: tuple[ServiceClass, ...], name: object) -> int:

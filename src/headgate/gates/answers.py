@@ -84,8 +84,16 @@ def answer_of(thing: object, wall_ns: int) -> Answer | None:
     """What a response says, or an exception that carries one; None when it is neither.
 
     A response is what has a ``status_code`` (httpx, requests) or a ``status`` (aiohttp, urllib3), and
-    ``headers``; an exception carries one as ``response``, or is one itself.
+    ``headers``; an exception carries one as ``response``, or is one itself. What raises when it is looked at
+    says nothing: the call itself is over, and its outcome is not to be lost for that.
     """
+    try:
+        return _answer_of(thing, wall_ns)
+    except Exception:  # noqa: BLE001 - properties and mappings of anybody's making
+        return None
+
+
+def _answer_of(thing: object, wall_ns: int) -> Answer | None:
     response = getattr(thing, "response", None) if isinstance(thing, BaseException) else thing
     for one in (response, thing):
         status = getattr(one, "status_code", None)

@@ -7,7 +7,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from headgate.errors import InvalidInput
-from headgate.gates.wrapping import wrap
+from headgate.gates.wrapping import is_awaited, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ def protect(breaker: CircuitBreaker, function: Any) -> Any:
             return breaker.guard(timed=False)
 
         return wrap(function, turn, turn)
-    make = _coroutine if inspect.iscoroutinefunction(function) else _plain
+    make = _coroutine if is_awaited(function) else _plain
     return functools.wraps(function)(make(breaker, function))
 
 

@@ -8,7 +8,6 @@ what the breaker was told to ignore, and by every exception that is not among th
 from __future__ import annotations
 
 import logging
-from math import isnan
 from typing import TYPE_CHECKING, Any, Final, final
 
 from headgate.backpressure.breaker import IGNORED, MAX_TOLD_NS
@@ -92,16 +91,16 @@ class Outcomes:
 
     def told_ns(self, error: BaseException) -> int:
         """For how long the callee asked to be left alone, in nanoseconds; 0 when it did not."""
-        if self._retry_after is None:
-            seconds = getattr(error, "retry_after", None)
-        else:
-            try:
+        try:
+            if self._retry_after is None:
+                seconds = getattr(error, "retry_after", None)
+            else:
                 seconds = self._retry_after(error)
-            except Exception:  # noqa: BLE001 - it is the user's, and observes
-                _log.exception("retry_after raised; the callee is taken to have said nothing")
-                return 0
+        except Exception:  # noqa: BLE001 - it is the user's, and observes
+            _log.exception("retry_after raised; the callee is taken to have said nothing")
+            return 0
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
             return 0
-        if isnan(seconds) or seconds <= 0:
+        if not seconds > 0:  # nor is NaN
             return 0
         return seconds_to_ns(min(seconds, MAX_TOLD_NS / NS_PER_SECOND))

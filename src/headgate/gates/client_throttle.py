@@ -7,7 +7,7 @@ from random import random
 from typing import TYPE_CHECKING, Final, SupportsFloat, SupportsIndex, final
 
 from headgate.backpressure.client_throttle import AcceptWindow, ThrottleRule
-from headgate.backpressure.pressure_header import parse_pressure
+from headgate.backpressure.pressure_header import is_believable, parse_pressure
 from headgate.backpressure.upstream_pressure import UpstreamPressure, held_back, tightened
 from headgate.clock import NS_PER_SECOND, SystemClock
 from headgate.decision import Decision
@@ -135,10 +135,11 @@ class ClientThrottle:
 
     def hear(self, upstream: str, header: str | PressureReport | None) -> None:
         """Take in the ``X-Pressure`` field of an answer; what is none does nothing."""
+        name = valid_key(upstream)
         report = parse_pressure(header) if isinstance(header, str) else header
-        if report is not None:
+        if report is not None and is_believable(report):
             with self._lock:
-                self._book.of(valid_key(upstream)).pressure.hear(report, self.clock.now_ns())
+                self._book.of(name).pressure.hear(report, self.clock.now_ns())
 
     def hold(self, upstream: str, seconds: float) -> None:
         """Send nothing to the upstream for so long: it said that a limit of ours is used up."""

@@ -13,7 +13,7 @@ from headgate.gates.call_gate import CallGate
 from headgate.gates.dynamic import Limiters
 from headgate.gates.limiter import Limiter
 from headgate.gates.waiting import valid_timeout
-from headgate.gates.wrapping import wrap
+from headgate.gates.wrapping import is_awaited, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -149,8 +149,9 @@ def _require_function(function: object) -> None:
 def _wrapper(function: Callable[..., Any], gate: CallGate) -> Callable[..., Any]:
     """What a turn with nothing to wait for and nothing to give back costs is spared where it can be."""
     if gate.holds or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        return wrap(function, gate.turn, gate.async_turn)
-    if inspect.iscoroutinefunction(function):
+        wrapped: Callable[..., Any] = wrap(function, gate.turn, gate.async_turn)
+        return wrapped
+    if is_awaited(function):
         return _check_coroutine(function, gate)
     return _check_plain(function, gate)
 

@@ -15,6 +15,8 @@ from headgate.decision import Decision
 from headgate.errors import FeatureOff, InvalidInput, NotFound
 from headgate.gates.feature import HUNG, Feature, FeatureState, read_switch, valid_health
 from headgate.gates.names import valid_name
+from headgate.gates.numbers import valid_call
+from headgate.gates.wrapping import is_awaited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +67,7 @@ class Features:
             )
         self.clock: Clock = SystemClock() if clock is None else clock
         self._source = pressure
+        valid_call("uniform", uniform)
         self._uniform = uniform
         self._features: dict[str, Feature] = {}
         self._listeners: list[Callable[[FeatureState], object]] = []
@@ -213,12 +216,13 @@ class Features:
         feature = self._find(name)
 
         def decorate(function: Any) -> Any:
-            if inspect.isclass(function) or not callable(function):
+            is_bound_late = isinstance(function, staticmethod | classmethod)
+            if is_bound_late or inspect.isclass(function) or not callable(function):
                 raise InvalidInput(
                     f"feature decorates functions, got {type(function).__name__}; put it under "
                     "@staticmethod and @classmethod"
                 )
-            if inspect.iscoroutinefunction(function):
+            if is_awaited(function):
                 return self._wrap_coroutine(feature, function, fallback)
             return self._wrap(feature, function, fallback)
 

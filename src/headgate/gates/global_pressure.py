@@ -13,6 +13,7 @@ from headgate.backpressure.global_pressure import (
     effective_pressure,
     outliers,
 )
+from headgate.backpressure.pressure_header import is_believable
 from headgate.clock import NS_PER_MS, SystemClock, seconds_to_ns
 from headgate.engine.pressures import PressureBoard, PressureNote
 from headgate.errors import InvalidInput
@@ -141,11 +142,18 @@ class GlobalPressure:
         with self._lock:
             return self._nodes.remove(node)
 
-    def hear_downstream(self, api: str, report: PressureReport) -> bool:
-        """Take in what an API behind this service said in its ``X-Pressure``; False when it was late."""
+    def hear_downstream(self, api: str, report: PressureReport | None) -> bool:
+        """Take in what an API behind this service said in its ``X-Pressure``.
+
+        Returns:
+            False when it was late, or is nothing that can be believed.
+        """
+        name = valid_name("api", api)
+        if report is None or not is_believable(report):
+            return False
         with self._lock:
             return self._downstream.take(
-                valid_name("api", api),
+                name,
                 report.p,
                 report.seq,
                 self.clock.now_ns(),

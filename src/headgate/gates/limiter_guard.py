@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, SupportsFloat, TypeVar, final
 
 from headgate.errors import InvalidInput
-from headgate.gates.numbers import valid_call
 from headgate.gates.permit_line import deadline_after
 
 if TYPE_CHECKING:
@@ -72,12 +71,11 @@ class LimiterGuard:
 
         limiter = self._limiter
         timeout = self._timeout
-        valid_call("a guarded function", function)
 
         def turn(*_call: object) -> LimiterGuard:
             return LimiterGuard(limiter, timeout)
 
-        wrapped: _F = wrap(function, turn, turn)  # type: ignore[assignment] # of the same kind
+        wrapped: _F = wrap(function, turn, turn)
         return wrapped
 
     def _require_free(self) -> None:

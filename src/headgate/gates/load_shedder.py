@@ -13,6 +13,7 @@ from headgate.clock import NS_PER_SECOND, SystemClock
 from headgate.decision import Decision
 from headgate.errors import InvalidInput
 from headgate.gates.build import is_atomic_build
+from headgate.gates.numbers import valid_call
 from headgate.gates.shedder_guard import ShedderGuard
 from headgate.gates.shedder_settings import (
     MOST_WAITING,
@@ -121,6 +122,7 @@ class LoadShedder:
         self.clock: Clock = SystemClock() if clock is None else clock
         self._name: str = self.settings.name
         self._now = self.clock.now_ns
+        valid_call("uniform", uniform)
         self._uniform = uniform
         # What they return is checked here, in our words.
         self._queue: Callable[[], object] | None = queue

@@ -117,7 +117,9 @@ class PermitsOut:
         self._newest = permit
 
     def remove(self, permit: Permit) -> None:
-        """Take one back that is out."""
+        """Take one back; harmless when it is not out, as after a finalizer came in between."""
+        if not permit.held:
+            return
         before = permit.before
         after = permit.after
         if before is None:

@@ -64,13 +64,15 @@ class ShedderGuard:
         from headgate.gates.arguments import by_name  # noqa: PLC0415
         from headgate.gates.wrapping import wrap  # noqa: PLC0415
 
-        key_of = None if self._key_of is None else by_name(function, self._key_of, "key")
+        given: Any = function
+        plain = given.__func__ if isinstance(given, (staticmethod, classmethod)) else given
+        key_of = None if self._key_of is None else by_name(plain, self._key_of, "key")
 
         def turn(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ShedderGuard:
             key = self._key if key_of is None else key_of(*args, **kwargs)
             return ShedderGuard(self._shedder, self._tier, key)
 
-        wrapped: _F = wrap(function, turn, turn)  # type: ignore[assignment] # of the same kind
+        wrapped: _F = wrap(function, turn, turn)
         return wrapped
 
     def _enter(self, key: str) -> Decision:

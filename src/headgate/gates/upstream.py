@@ -12,6 +12,7 @@ from headgate.errors import InvalidInput, RateLimited
 from headgate.gates.answers import LIMITED_STATUS, OVERLOADED_STATUSES, Answer, answer_of
 from headgate.gates.numbers import valid_call
 from headgate.gates.retry import RetryRules
+from headgate.gates.wrapping import is_awaited
 from headgate.inputs import valid_key
 from headgate.priority import tier_of
 
@@ -117,6 +118,8 @@ class Upstream:
         Raises:
             InvalidInput: it is neither.
         """
+        if isinstance(function, staticmethod | classmethod):
+            raise InvalidInput("put an upstream under @staticmethod and @classmethod, not above")
         if inspect.isclass(function):
             raise InvalidInput("an upstream decorates functions, got a class; decorate its methods")
         valid_call("what an upstream decorates", function)
@@ -124,7 +127,7 @@ class Upstream:
             raise InvalidInput(
                 "an upstream cannot decorate a generator, which cannot begin twice; decorate what it calls"
             )
-        kind = self._coroutine if inspect.iscoroutinefunction(function) else self._plain
+        kind = self._coroutine if is_awaited(function) else self._plain
         decorated: Any = functools.wraps(function)(kind(function))
         return cast("_F", decorated)
 

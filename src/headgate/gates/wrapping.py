@@ -7,6 +7,8 @@ import inspect
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
+from headgate.errors import InvalidInput
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -14,10 +16,17 @@ if TYPE_CHECKING:
     Turn = Callable[[tuple[Any, ...], dict[str, Any]], AbstractContextManager[object]]
     AsyncTurn = Callable[[tuple[Any, ...], dict[str, Any]], AbstractAsyncContextManager[object]]
 
-__all__ = ["wrap"]
+__all__ = ["is_awaited", "wrap"]
 
 
-def wrap(function: Callable[..., Any], turn: Turn, async_turn: AsyncTurn) -> Callable[..., Any]:
+def is_awaited(function: object) -> bool:
+    """Whether it is a coroutine function, or an object whose ``__call__`` is one."""
+    if inspect.iscoroutinefunction(function):
+        return True
+    return callable(function) and inspect.iscoroutinefunction(type(function).__call__)
+
+
+def wrap(function: Any, turn: Turn, async_turn: AsyncTurn) -> Any:
     """The function, each call of which goes through a context manager and stays in it until it is over.
 
     For functions, coroutine functions, generators and asynchronous generators; the body of a generator
@@ -27,13 +36,23 @@ def wrap(function: Callable[..., Any], turn: Turn, async_turn: AsyncTurn) -> Cal
         function: what is called.
         turn: from the arguments of a call to what it goes through.
         async_turn: the same for what is awaited.
+
+    Raises:
+        InvalidInput: it is no function.
     """
+    if isinstance(function, staticmethod | classmethod):
+        return type(function)(wrap(function.__func__, turn, async_turn))
+    if inspect.isclass(function) or not callable(function):
+        raise InvalidInput(
+            f"a guarded function must be callable, and no class, got {type(function).__name__}; "
+            "for a class, decorate its methods"
+        )
     wrapper: Callable[..., Any]
     if inspect.isasyncgenfunction(function):
         wrapper = _async_generator(function, async_turn)
     elif inspect.isgeneratorfunction(function):
         wrapper = _generator(function, turn)
-    elif inspect.iscoroutinefunction(function):
+    elif is_awaited(function):
         wrapper = _coroutine(function, async_turn)
     else:
         wrapper = _plain(function, turn)

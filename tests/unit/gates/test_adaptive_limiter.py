@@ -13,6 +13,7 @@ from anyio.lowlevel import checkpoint
 from headgate.backpressure.aimd_limit import AimdLimit
 from headgate.errors import CircuitOpen, InvalidInput, Overloaded
 from headgate.gates.adaptive_limiter import AdaptiveLimiter
+from headgate.gates.permits import Permit, PermitsOut
 from headgate.testing import ManualClock
 
 MS = 0.001
@@ -449,3 +450,15 @@ def test_a_finalizer_may_end_a_permit_in_the_middle_of_anything():
         gc.set_threshold(*thresholds)
     gc.collect()
     assert limiter.in_flight == 0
+
+
+def test_a_permit_that_is_not_out_is_not_taken_back():
+    # As when a finalizer ends a permit in the very moment in which its lease is found to be over.
+    out = PermitsOut()
+    one, other = Permit(fixed(1)), Permit(fixed(1))
+    out.add(one, 0)
+    out.add(other, 0)
+    out.remove(one)
+    out.remove(one)
+    assert out.count == 1
+    assert out.oldest is other

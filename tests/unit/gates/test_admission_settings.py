@@ -191,3 +191,9 @@ def test_a_clock_that_jumps_by_years_leaves_no_seat_stuck(jump: float):
     assert queue.in_flight == 0
     with queue.admit(deadline=0):
         pass
+
+
+@pytest.mark.parametrize("classes", [5, None, 1.5, object()], ids=repr)
+def test_classes_that_are_no_list(classes: object):
+    with pytest.raises(InvalidInput, match="classes must be a list"):
+        AdmissionQueue(2, classes=classes)  # type: ignore[arg-type]

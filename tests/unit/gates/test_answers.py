@@ -173,3 +173,21 @@ def test_hostile_fields_do_no_harm(status, fields):
     answer = read_answer(status, lambda name: fields.get(name.lower()), WALL)
     assert 0 <= answer.retry_after_ns <= DAY
     assert 0 <= answer.hold_ns <= DAY
+
+
+def test_what_raises_when_it_is_looked_at_says_nothing():
+    class Lazy:
+        @property
+        def status_code(self):
+            raise RuntimeError
+
+    class Broken:
+        status_code = 503
+
+        class headers:  # noqa: N801 - an attribute
+            @staticmethod
+            def get(name):
+                raise RuntimeError(name)
+
+    assert answer_of(Lazy(), 0) is None
+    assert answer_of(Broken(), 0) is None

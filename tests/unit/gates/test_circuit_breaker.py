@@ -219,7 +219,16 @@ def test_a_judge_of_results_that_raises_says_nothing_about_the_callee(make, cloc
 
 @pytest.mark.parametrize(
     ("told", "seconds"),
-    [(120, 120), (0.5, 5), (float("inf"), 3600), (float("nan"), 5), (-1, 5), ("120", 5), (True, 5)],
+    [
+        (120, 120),
+        (0.5, 5),
+        (float("inf"), 3600),
+        (float("nan"), 5),
+        (-1, 5),
+        ("120", 5),
+        (True, 5),
+        (10**400, 3600),
+    ],
 )
 def test_a_callee_that_asks_for_longer_is_given_it(make, told, seconds):
     error = Failure()
@@ -238,6 +247,28 @@ def test_where_the_callee_asks_can_be_said(make, caplog):
     wrong = make(failure_threshold=1, retry_after=lambda error: error.args[0])
     fail(wrong)
     assert wrong.report().retry_after == 5
+    assert "retry_after raised" in caplog.text
+
+
+@pytest.mark.parametrize("way", ["with", "decorator"])
+def test_an_exception_that_cannot_say_for_how_long_is_a_failure_all_the_same(make, caplog, way):
+    class Lazy(Failure):
+        @property
+        def retry_after(self):
+            raise RuntimeError
+
+    breaker = make(failure_threshold=1)
+
+    def call():
+        raise Lazy
+
+    def block():
+        with breaker:
+            call()
+
+    with pytest.raises(Lazy):
+        (block if way == "with" else breaker(call))()
+    assert breaker.state is CircuitState.OPEN
     assert "retry_after raised" in caplog.text
 
 

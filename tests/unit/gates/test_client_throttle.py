@@ -258,3 +258,28 @@ def test_threads_lose_no_count(clock):
     for thread in threads:
         thread.join()
     assert throttle.allow("search").limit == 4_000
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        5,
+        b"v=1",
+        [],
+        (1.9, 0.5, 1000, 1),
+        PressureReport(float("nan"), 0.5, 1000, 1),
+        PressureReport("1.9", 0.5, 1000, 1),
+        PressureReport(1.9, float("nan"), 1000, 1),
+        PressureReport(1.9, 0.5, 10**18, 1),
+        PressureReport(1.9, 0.5, 1000.5, 1),
+        PressureReport(1.9, 0.5, 1000, None),
+    ],
+    ids=repr,
+)
+def test_what_is_no_report_does_nothing(clock, report):
+    throttle = throttle_of(clock)
+    throttle.hear("search", report)
+    assert throttle.pressure("search") == 0.0
+    assert throttle.allow("search", "low")
+    throttle.hear("search", PressureReport(1.9, 0.5, 1000, 1))
+    assert throttle.pressure("search") == 1.9

@@ -512,3 +512,8 @@ def test_other_settings_that_make_no_sense(features):
     features.add("extra")
     with pytest.raises(InvalidInput, match="already"):
         features.add("extra")
+
+
+def test_what_draws_must_be_callable():
+    with pytest.raises(InvalidInput, match="uniform must be callable"):
+        Features(uniform=0.5)

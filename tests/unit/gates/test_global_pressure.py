@@ -7,7 +7,7 @@ from math import inf, nan
 
 import pytest
 
-from headgate.backpressure.pressure_header import PressureReport
+from headgate.backpressure.pressure_header import PressureReport, parse_pressure
 from headgate.engine.pressures import PressureNote
 from headgate.errors import InvalidInput, StoreUnavailable
 from headgate.gates.global_pressure import GlobalPressure
@@ -276,3 +276,10 @@ def test_other_arguments_that_make_no_sense():
     for name in ("", "x" * 1025, None, 3):
         with pytest.raises(InvalidInput, match="node must be text of 1 to 1024 characters"):
             GlobalPressure(name, lambda: 0.0)
+
+
+def test_a_downstream_that_says_nothing_believable_is_not_heard(clock):
+    cluster = GlobalPressure("a", lambda: 0.5, clock=clock)
+    assert not cluster.hear_downstream("search", parse_pressure("v=1;p=nan"))
+    assert not cluster.hear_downstream("search", 5)
+    assert cluster.forwarded("search") == 0.5

@@ -541,3 +541,8 @@ def test_tasks_in_all_orders_are_inside_from_their_first_step_to_their_last(end,
                 inside.add(number)
                 tasks[number].send(None)
             assert shedder.stats().in_guards == len(inside)
+
+
+def test_what_draws_must_be_callable():
+    with pytest.raises(InvalidInput, match="uniform must be callable"):
+        LoadShedder(uniform=0.5)
