@@ -12,6 +12,7 @@ from headgate.lab import heavy
 from headgate.lab.flows import ELEPHANT, RoundRobinLine, herds
 from headgate.lab.live.queues import (
     FAIR_QUEUES,
+    ROOM,
     SEATS,
     run_heavy_live,
     run_herd_live,
@@ -47,7 +48,7 @@ _SERVICE_NS: Final = 4 * NS_PER_MS
 _LIVE_SERVICE_NS: Final = 16 * NS_PER_MS
 _TIMEOUT_NS: Final = NS_PER_SECOND // 2
 _MAX_WAIT_NS: Final = NS_PER_SECOND
-_LIVE_SECONDS: Final = 6.0
+_LIVE_SECONDS: Final = 12.0
 _LIVE_HEAVY_SECONDS: Final = 16.0
 
 _Herds = dict[str, dict[str, "Herd"]]
@@ -102,7 +103,7 @@ def live(progress: Progress) -> Report:
         limiters[label] = run_heavy_live(what, _LIVE_HEAVY_SECONDS)
     conditions = {
         "server": f"one process with {SEATS} seats that waits for work done elsewhere, exponential with mean "
-        f"{_LIVE_SERVICE_NS / 1e6:g} ms, so C = {capacity:,.0f}/s; {_ROOM} may wait",
+        f"{_LIVE_SERVICE_NS / 1e6:g} ms, so C = {capacity:,.0f}/s; {ROOM} may wait",
         **_loads(_LIVE_SECONDS, _LIVE_HEAVY_SECONDS),
     }
     return _report("live", conditions, capacity, outcomes, limiters)

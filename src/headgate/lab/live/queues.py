@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FAIR_QUEUES",
     "QUEUES",
+    "ROOM",
     "SEATS",
     "codel",
     "controlled",
@@ -45,7 +46,8 @@ __all__ = [
 ]
 
 SEATS: Final = 8
-"""Of the applications whose work is done elsewhere."""
+ROOM: Final = 75
+"""Of the applications whose work is done elsewhere; a flow's place is reached before its callers give up."""
 
 _OUTSTANDING: Final = 4
 _CALIBRATING_NS: Final = 3 * NS_PER_SECOND
@@ -83,10 +85,11 @@ def controlled(host: Host) -> Callable[[Request], Awaitable[None]]:
 
 def fair(host: Host) -> Callable[[Request], Awaitable[None]]:
     """Eight at a time by an `AdmissionQueue` that shares fairly among flows; the work is done elsewhere."""
-    queue = AdmissionQueue(SEATS, discipline="fair", max_waiting=300, clock=host.clock)
+    queue = AdmissionQueue(SEATS, discipline="fair", max_waiting=ROOM, clock=host.clock)
 
     async def serve(request: Request) -> None:
-        async with queue.admit(flow=request.flow):
+        left_ns = max(0, request.deadline - host.clock.now_ns())
+        async with queue.admit(flow=request.flow, deadline=left_ns / NS_PER_SECOND):
             await host.hold(request)
 
     return serve
