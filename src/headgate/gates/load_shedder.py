@@ -221,11 +221,12 @@ class LoadShedder:
         self._count(-1)
 
     def _count(self, more: i64) -> None:
+        # Who leaves twice must not make room for one who is not there.
         if self._needs_lock:
             with self._lock:
-                self._in_flight += more
+                self._in_flight = max(self._in_flight + more, 0)
         else:
-            self._in_flight += more
+            self._in_flight = max(self._in_flight + more, 0)
 
     def _ask(self, priority: object, key: Text) -> Decision:
         # The ordinary case takes no call; the functions answer what is left over, or refuse it.

@@ -546,3 +546,14 @@ def test_tasks_in_all_orders_are_inside_from_their_first_step_to_their_last(end,
 def test_what_draws_must_be_callable():
     with pytest.raises(InvalidInput, match="uniform must be callable"):
         LoadShedder(uniform=0.5)
+
+
+def test_a_guard_that_is_left_twice_makes_no_room(clock):
+    shedder = LoadShedder(clock=clock)
+    guard = shedder.guard()
+    with guard:
+        pass
+    guard.__exit__(None, None, None)
+    assert shedder.stats().in_guards == 0
+    with guard:
+        assert shedder.stats().in_guards == 1
