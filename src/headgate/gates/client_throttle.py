@@ -137,9 +137,8 @@ class ClientThrottle:
         """Take in the ``X-Pressure`` field of an answer; what is none does nothing."""
         name = valid_key(upstream)
         report = parse_pressure(header) if isinstance(header, str) else header
-        if report is not None and is_believable(report):
-            with self._lock:
-                self._book.of(name).pressure.hear(report, self.clock.now_ns())
+        if is_believable(report):
+            self._hear(name, report)
 
     def hold(self, upstream: str, seconds: float) -> None:
         """Send nothing to the upstream for so long: it said that a limit of ours is used up."""
@@ -203,10 +202,15 @@ class ClientThrottle:
 
     def learn(self, upstream: str, tier: int, answer: Answer) -> None:
         """Take in all that an answer says."""
-        self.hear(upstream, answer.pressure)
+        self._hear(upstream, answer.pressure)
         if answer.hold_ns > 0:
             self._hold(upstream, answer.hold_ns)
         self.count(upstream, tier, overloaded=answer.is_overloaded)
+
+    def _hear(self, upstream: str, report: PressureReport | None) -> None:
+        if report is not None:
+            with self._lock:
+                self._book.of(upstream).pressure.hear(report, self.clock.now_ns())
 
     def _hold(self, upstream: str, wait_ns: int) -> None:
         if self._max_hold_ns == 0:

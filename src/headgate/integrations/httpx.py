@@ -26,6 +26,7 @@ from headgate.gates.answers import LIMITED_STATUS, OVERLOADED_STATUSES, read_ans
 from headgate.gates.numbers import valid_call, valid_seconds
 from headgate.gates.retry import RetryRules
 from headgate.gates.upstream import is_retryable, is_well
+from headgate.inputs import valid_key
 from headgate.priority import tier_of
 
 if TYPE_CHECKING:
@@ -103,7 +104,9 @@ class _Manners:
         said = request.extensions
         tier = tier_of(said["priority"]) if "priority" in said else self._tier
         timeout_ns = valid_seconds("deadline", said["deadline"]) if "deadline" in said else None
-        attempts = self.rules.begin(self._upstream(request), tier, timeout_ns)
+        # Before anything is sent: what comes of it will be noted under this name.
+        name = valid_key(self._upstream(request))
+        attempts = self.rules.begin(name, tier, timeout_ns)
         attempts.enter()
         return attempts
 

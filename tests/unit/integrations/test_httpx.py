@@ -237,6 +237,14 @@ def test_or_as_it_is_told(clock, caller):
     assert call.rules.throttle.upstreams() == ["/find"]
 
 
+@pytest.mark.parametrize("name", ["", "x" * 5_000, None, 5])
+def test_a_name_that_is_none_is_refused_before_anything_is_sent(clock, caller, name):
+    script = Script(clock, httpx.Response(200))
+    with pytest.raises(InvalidInput):
+        caller(script, upstream=lambda request: name)()
+    assert script.requests == []
+
+
 def test_a_request_says_its_priority(clock, caller):
     script = Script(clock, httpx.Response(200))
     call = caller(script, priority="low")
