@@ -138,7 +138,14 @@ def _was_disturbed(run: Measured) -> bool:
 
 
 def calibrate() -> LiveRuns:
-    """What the server can do, and what a request costs beside its work."""
+    """What the server can do, and what a request costs beside its work; again where others disturbed it."""
+    tries = [_calibrate()]
+    while tries[-1].core_share < _UNDISTURBED and len(tries) < _TRIES:
+        tries.append(_calibrate())
+    return max(tries, key=lambda found: found.core_share)
+
+
+def _calibrate() -> LiveRuns:
     time = LiveTime()
     tally = Tally(0, _CALIBRATING_NS, NS_PER_SECOND // 2)
     done = 0
