@@ -10,7 +10,7 @@ from headgate.errors import InvalidInput
 from headgate.gates.inbox import EMPTY, Inbox, LoopStats
 from headgate.gates.lines import ThreadWaiter
 from headgate.gates.loop_budget import LoopBudget
-from headgate.gates.numbers import optional_seconds, valid_call
+from headgate.gates.numbers import optional_seconds, valid_plain_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,9 +101,9 @@ class BoundedLoop(Generic[_T]):
         name: str = "loop",
         clock: Clock | None = None,
     ) -> None:
-        valid_call("handler", handler)
+        valid_plain_call("handler", handler, "; an AsyncBoundedLoop does")
         if on_idle is not None:
-            valid_call("on_idle", on_idle)
+            valid_plain_call("on_idle", on_idle)
         self._handler = handler
         self._receive_ns = optional_seconds("receive_timeout", receive_timeout)
         self._handler_ns = optional_seconds("handler_timeout", handler_timeout)

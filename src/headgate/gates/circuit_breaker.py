@@ -27,7 +27,7 @@ from headgate.gates.circuit_core import AS_MEASURED, CircuitCore, CircuitPermit
 from headgate.gates.circuit_events import CircuitEvent, CircuitReport, Listeners
 from headgate.gates.circuit_outcomes import Outcomes
 from headgate.gates.circuit_settings import failure_types, listed_calls, read_rule
-from headgate.gates.numbers import valid_call, valid_seconds
+from headgate.gates.numbers import valid_call, valid_plain_call, valid_seconds
 from headgate.inputs import valid_key
 
 if TYPE_CHECKING:
@@ -318,7 +318,7 @@ class CircuitBreaker:
 
     def listen(self, listener: Callable[[CircuitEvent], object]) -> None:
         """Call this one too when the state changes. It is removed when it raises."""
-        self._core.listeners.add(valid_call("listener", listener))
+        self._core.listeners.add(valid_plain_call("listener", listener))
 
     def forget(self, listener: Callable[[CircuitEvent], object]) -> None:
         """Call this one no more; harmless when it was not called."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from headgate.backpressure.breaker_rule import BreakerRule
 from headgate.errors import InvalidInput
-from headgate.gates.numbers import valid_number, valid_seconds
+from headgate.gates.numbers import valid_number, valid_plain_call, valid_seconds
 from headgate.inputs import valid_count
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ def listed_calls(name: str, calls: object) -> list[Callable[..., object]]:
     for call in found:
         if not callable(call):
             raise InvalidInput(f"{name} must be callables, got {type(call).__name__}")
+        valid_plain_call(name, call)
     return found
 
 

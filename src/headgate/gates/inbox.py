@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, SupportsIndex
 
 from headgate.errors import InvalidInput
 from headgate.gates.loop_budget import LoopBudget
-from headgate.gates.numbers import valid_call
+from headgate.gates.numbers import valid_plain_call
 from headgate.inputs import valid_count
 
 if TYPE_CHECKING:
@@ -94,7 +94,9 @@ class Inbox(Generic[_T]):
                 f"what has no room, got {overflow!r:.60}"
             )
         if on_error is not None:
-            valid_call("on_error", on_error)
+            valid_plain_call("on_error", on_error)
+        if callable(overflow):
+            valid_plain_call("overflow", overflow)
         self.budget = budget
         self.name = name
         self._capacity = valid_count("capacity", capacity, _MAX_CAPACITY)

@@ -10,8 +10,18 @@ from headgate.errors import InvalidInput
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["YEAR", "optional_seconds", "valid_call", "valid_number", "valid_seconds"]
+__all__ = [
+    "YEAR",
+    "optional_seconds",
+    "valid_call",
+    "valid_number",
+    "valid_plain_call",
+    "valid_seconds",
+]
 
+_COROUTINE: Final = (
+    0x80  # what `inspect.CO_COROUTINE` is, which would take longer to load than all of this
+)
 YEAR: Final = 366 * 86_400.0
 
 
@@ -66,6 +76,20 @@ def valid_call(name: str, value: object) -> Callable[..., object]:
     if not callable(value):
         raise InvalidInput(f"{name} must be callable, got {type(value).__name__}")
     return value
+
+
+def valid_plain_call(name: str, value: object, remedy: str = "") -> Callable[..., object]:
+    """A setting that is called by who does not await what comes of it.
+
+    Raises:
+        InvalidInput: it cannot be called, or is a coroutine function: its body would never run.
+    """
+    flags: object = getattr(getattr(value, "__code__", None), "co_flags", 0)
+    if isinstance(flags, int) and flags & _COROUTINE:
+        raise InvalidInput(
+            f"{name} must be a plain function, got a coroutine function, which nobody would await{remedy}"
+        )
+    return valid_call(name, value)
 
 
 def _shown(value: float) -> str:

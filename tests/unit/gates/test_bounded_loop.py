@@ -24,6 +24,10 @@ def until(event):
     assert event.wait(PATIENCE), "it did not happen"
 
 
+async def coroutine_function(item):
+    raise AssertionError
+
+
 class Handler:
     """Notes what it is given; some items make it raise or hang."""
 
@@ -445,6 +449,10 @@ def test_many_threads_put_and_nothing_is_lost_or_counted_twice():
     ("settings", "message"),
     [
         ({"handler": 5}, "handler must be callable"),
+        ({"handler": coroutine_function}, "an AsyncBoundedLoop does"),
+        ({"on_idle": coroutine_function}, "on_idle must be a plain function"),
+        ({"on_error": coroutine_function}, "on_error must be a plain function"),
+        ({"overflow": coroutine_function}, "overflow must be a plain function"),
         ({"budget": 100}, "budget must be a LoopBudget, got int"),
         ({"capacity": 0}, "capacity must be 1 to"),
         ({"capacity": 1.5}, "capacity must be a whole number"),

@@ -760,3 +760,13 @@ def test_without_a_clock_it_has_the_systems():
     breaker = CircuitBreaker(failure_threshold=1)
     fail(breaker)
     assert 4.0 < breaker.report().retry_after <= 6.0
+
+
+def test_a_listener_that_nobody_would_await_is_refused(make):
+    async def hear(event):
+        raise AssertionError
+
+    with pytest.raises(InvalidInput, match="must be a plain function"):
+        make(listeners=[hear])
+    with pytest.raises(InvalidInput, match="must be a plain function"):
+        make().listen(hear)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headgate.errors import InvalidInput
-from headgate.gates.numbers import valid_call, valid_number, valid_seconds
+from headgate.gates.numbers import valid_call, valid_number, valid_plain_call, valid_seconds
 
 NO_NUMBERS = [True, "1", None, [], 1j]
 BAD = [float("nan"), float("inf"), -1, -1.5, 10**400]
@@ -42,3 +42,19 @@ def test_what_is_called_must_be_callable():
     assert valid_call("f", print) is print
     with pytest.raises(InvalidInput, match="f must be callable, got int"):
         valid_call("f", 1)
+
+
+def test_what_nobody_would_await_is_refused():
+    class Watcher:
+        async def hear(self):
+            raise AssertionError
+
+    async def hear():
+        raise AssertionError
+
+    assert valid_plain_call("f", print) is print
+    for given in (hear, Watcher().hear):
+        with pytest.raises(InvalidInput, match="f must be a plain function, got a coroutine"):
+            valid_plain_call("f", given)
+    with pytest.raises(InvalidInput, match="f must be callable, got int"):
+        valid_plain_call("f", 1)
