@@ -113,6 +113,7 @@ _KINDS: Final = {
     "keep_alive_timeout": _seconds(0.05, 86_400),
     "drain_seconds": _seconds(0, 3600),
     "snapshot": _FLAG,
+    "backpressure": _FLAG,
     "fast_lane": _FLAG,
     "top_keys": _whole(0, 1_000),
     "log_level": _choice("debug", "info", "warning", "error", "critical"),
@@ -143,6 +144,7 @@ class Settings:
         keep_alive_timeout: seconds after which an idle connection is closed.
         drain_seconds: seconds that requests in flight get to finish when the service stops.
         snapshot: whether counters live on across a graceful restart.
+        backpressure: whether the service watches its own load, and holds back when it is too much.
         fast_lane: whether checks are answered ahead of ASGI; for comparison only.
         top_keys: how many of the most denied keys the metrics name; 0 to name none.
         log_level: of what is logged to standard error.
@@ -167,6 +169,7 @@ class Settings:
     keep_alive_timeout: float = 75.0
     drain_seconds: float = 10.0
     snapshot: bool = True
+    backpressure: bool = True
     fast_lane: bool = True
     top_keys: int = 20
     log_level: str = "info"

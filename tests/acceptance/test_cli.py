@@ -479,6 +479,15 @@ def test_serve_ends_with_0_on_a_signal(tmp_path, number):
         assert "Traceback" not in service.server.log
 
 
+@pytest.mark.slow
+def test_a_signal_between_the_first_port_and_the_last_ends_it_with_0(tmp_path):
+    # The port of RESP opens first; REST accepts later, and only then was the signal waited for.
+    for _ in range(5):
+        with serving(tmp_path) as service:
+            service.server.process.send_signal(signal.SIGTERM)
+            assert service.server.process.wait(20) == 0, service.server.log
+
+
 def test_output_that_nobody_reads_is_no_failure(service):
     with subprocess.Popen(
         [*HEADGATE, "serve", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE

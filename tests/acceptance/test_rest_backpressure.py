@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,8 @@ from tests.support.service import HOST, Service, ask, message, process_service, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.support.servers import Server
 
 SETTINGS = {
     "load_threshold": 0.8,
@@ -445,6 +448,18 @@ def test_settings_survive_a_restart(tmp_path: Path) -> None:
         read = ask(server.port, "GET", BACKPRESSURE).json
         assert read.pop("in_force")["breakers"]["store"]["timeout"] == 30.0
         assert read == SETTINGS
+
+
+@pytest.mark.slow
+def test_a_service_watches_its_load_unless_told_not_to(tmp_path: Path) -> None:
+    def causes(server: Server) -> Iterator[str]:
+        for _ in range(20_000):
+            yield ask(server.port, "GET", BACKPRESSURE).json["in_force"]["cause"]
+
+    with process_service(tmp_path / "on", backpressure="on") as server:
+        assert "loop_lag" in causes(server)  # which asks until it is
+    with process_service(tmp_path / "off", backpressure="off") as server:
+        assert set(islice(causes(server), 50)) == {""}
 
 
 def test_settings_of_a_version_that_is_not_ours_are_left_alone(tmp_path: Path) -> None:

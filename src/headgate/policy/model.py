@@ -191,6 +191,9 @@ def _read_levels(top: Fields, policy: str) -> tuple[Level, ...]:
         raise top.error(
             "levels", "must hold at least one level; leave it out for a single limit", []
         )
+    # Read for their own sake too: what every level sets itself would not be looked at else.
+    _read_dimensions(top)
+    _read_match(top)
     levels = []
     names: set[str] = set()
     for fields in nested:

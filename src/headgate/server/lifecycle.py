@@ -92,7 +92,8 @@ async def serve(
     Raises:
         ConfigurationError: the service cannot start as it is configured.
     """
-    monitor = own_monitor() if clock is None else None
+    watched = clock is None and settings.backpressure
+    monitor = own_monitor() if watched else None
     clock = clock or SystemClock()
     listener = bind(settings.host, settings.port)
     try:
@@ -152,6 +153,17 @@ class _Service:
         config = http_config(settings, self._context, self._connections)
         context = self._context
         server = HttpServer(config, self._connections, context.pressure, self._begin_drain)
+        # Before the first port is open: who sees one may send a signal.
+        with server.capture_signals():
+            await self._serve(server, listener, started, monitor)
+
+    async def _serve(
+        self,
+        server: HttpServer,
+        listener: socket.socket,
+        started: Callable[[Running], None],
+        monitor: LoadMonitor | None,
+    ) -> None:
         resp_port = await self._start_resp(server)
         loop = asyncio.get_running_loop()
         self._connections.start(loop)

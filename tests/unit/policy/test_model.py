@@ -96,6 +96,13 @@ class TestReading:
         assert a.match == b.match != ()
         assert (c.match, c.spec.algorithm) == ((), "leaky_bucket")
 
+    @pytest.mark.parametrize("field", ["match", "dimensions"])
+    def test_what_every_level_sets_itself_is_read_for_the_policy_too(self, field):
+        levels = [{"name": "a", "limit": 1, "window": "1s", "match": {}, "dimensions": ["k"]}]
+        with pytest.raises(InvalidPolicy) as caught:
+            Policy.from_dict({"name": "p", "levels": levels, field: True})
+        assert caught.value.field == field
+
     def test_a_policy_of_levels_needs_no_limit_of_its_own(self):
         levels = [{"name": "a", "limit": 1, "window": "1s"}]
         assert Policy.from_dict({"name": "p", "levels": levels}).levels[0].spec.rate.limit == 1
