@@ -14,7 +14,8 @@ from headgate.testing import ManualClock
 
 PERIOD = 100_000_000
 CAPACITY = 50
-TARGET = Fraction(CAPACITY, 50)
+# 20 ms of work, or three times what chance makes of 100 ms, whichever is more.
+TARGET = max(Fraction(CAPACITY, 50), 3 * Fraction((CAPACITY / 10) ** 0.5))
 
 
 class Naive:

@@ -9,14 +9,17 @@ time, so that work of several requests comes to an end instead of every one bein
 
 Every period (100 ms) the controller corrects which part of the arrivals is to be shed::
 
-    e = [passed - completed + 0.5 (queue - C * 20 ms)] / arrivals        within -1 to 1
+    e = [passed - completed + 0.5 (queue - wanted)] / arrivals           within -1 to 1
+    wanted = max(C * 20 ms, 3 sqrt(C * 100 ms))
     r = clamp(r + 0.5 e, 0, 0.99)
     threshold = the level below which 1 - r of the arrivals lately were
 
 ``passed - completed`` is how fast the backlog grows. The second term draws the queue towards 20 ms of work,
-so that there is always something to do and never much. C is the capacity; it is learnt from the completions
-while there is a queue, unless it is given. The arrivals lately are the last 1000, or those of the last second
-when they are more (of 1000, the share of a tier of one in five is off by 6 %); older ones fade.
+so that there is always something to do and never much. Chance alone moves the queue by sqrt(C * 100 ms)
+before the next correction; a server that is slow, below 2250 a second, needs three times that lest it stand
+idle now and then (ADR 64). C is the capacity; it is learnt from the completions while there is a queue,
+unless it is given. The arrivals lately are the last 1000, or those of the last second when they are more (of
+1000, the share of a tier of one in five is off by 6 %); older ones fade.
 
 At the threshold itself a level passes with just the probability that makes the part right, so that it is
 right too where all arrivals have one level. Above it 1 % of the lowest tier still passes: nobody is shut
@@ -50,6 +53,7 @@ _REMEMBERED: Final = 1000.0
 _PERIODS: Final = 10.0
 _GAIN: Final = 0.5
 _QUEUE_GAIN: Final = 0.5
+_SWINGS: Final = 3.0
 _MOST_SHED: Final = 0.99
 _LEARN: Final = 0.2
 _LATE: Final = 10
@@ -94,6 +98,7 @@ class TieredShedder:
         self._target_seconds: float = target_delay_ns / 1e9
         self._keep_lowest: float = keep_lowest
         self._period_ns: i64 = period_ns
+        self._period_seconds: float = period_ns / 1e9
         self._share: float = 1.0
         self._levels: list[int] = [0] * _LEVELS
         self._weights: list[float] = [0.0] * _LEVELS
@@ -161,7 +166,7 @@ class TieredShedder:
             self.capacity_per_second = known + _LEARN * (rate - known)
 
     def _correct(self, queue: i64) -> None:
-        beyond = float(queue) - self.capacity_per_second * self._target_seconds
+        beyond = float(queue) - self._wanted_queue()
         if self._arrivals == 0:
             if beyond <= 0.0:
                 self.rejection_ratio = 0.0
@@ -170,6 +175,11 @@ class TieredShedder:
         error = (float(growth) + _QUEUE_GAIN * beyond) / float(self._arrivals)
         error = min(max(error, -1.0), 1.0)
         self.rejection_ratio = min(max(self.rejection_ratio + _GAIN * error, 0.0), _MOST_SHED)
+
+    def _wanted_queue(self) -> float:
+        capacity = self.capacity_per_second
+        swing: float = (capacity * self._period_seconds) ** 0.5
+        return max(capacity * self._target_seconds, _SWINGS * swing)
 
     def _remember(self) -> None:
         """Take the levels of this period in; what is older counts the less, the more there is."""

@@ -27,7 +27,7 @@ _MEASURED_NS: Final = 5 * NS_PER_SECOND
 _CALIBRATING_NS: Final = 3 * NS_PER_SECOND
 _OUTSTANDING: Final = 16
 _USERS: Final = 10_000
-_TRIES: Final = 2
+_TRIES: Final = 3
 _UNDISTURBED: Final = 0.98
 _DISTURBED: Final = 0.95
 
