@@ -68,6 +68,7 @@ class DaemonReporter:
             self.count(name, 0)
         self._spoke: dict[str, _Every] = {}
         self._standing: dict[str, Status] = {}
+        self._violations: dict[str, int] = {}
 
     def count(self, name: str, value: int) -> None:
         """Take in how many there are now, of one of the things that are counted."""
@@ -135,11 +136,15 @@ class DaemonReporter:
 
     def _note(self, name: str, resource: ResourceReport | Threshold, now: int) -> None:
         """A line when the standing changed, but not one after the other while it goes up and down."""
-        status = resource.status
+        status, value = resource.status, resource.value
+        if resource.violations > self._violations.get(name, 0) and status is not Status.VIOLATE:
+            status, value = Status.VIOLATE, resource.peak  # it came and went between two turns
         if status is self._standing.get(name, Status.OK):
+            self._violations[name] = resource.violations
             return
         if not self._spoke.setdefault(name, _Every(_SILENCE_NS, now - _SILENCE_NS)).is_due(now):
             return
+        self._violations[name] = resource.violations
         self._standing[name] = status
         _log.log(
             logging.INFO if status is Status.OK else logging.WARNING,
@@ -147,7 +152,7 @@ class DaemonReporter:
             self._guard.name,
             name.replace("_", " "),
             _WORDS[status],
-            resource.value or 0.0,
+            value or 0.0,
             resource.limit or 0.0,
             _SHORT.get(name, ""),
         )

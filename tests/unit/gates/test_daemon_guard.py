@@ -488,6 +488,21 @@ def test_changes_are_told_at_once_and_not_all_the_time(clock, usage, caplog):
     assert lines(caplog) == ["INFO test: connections fine again, 0 of 1"]
 
 
+def test_a_violation_that_came_and_went_between_two_turns_is_told_too(clock, usage, caplog):
+    caplog.set_level(logging.INFO, "headgate.daemon")
+    guard = guarded(clock, usage, monitor_interval=YEAR, summary_interval=YEAR)
+    use(clock, usage, memory=120.0)
+    assert guard.violated()
+    use(clock, usage, memory=20.0)
+    assert not guard.violated()
+    guard.housekeep()
+    assert lines(caplog) == ["WARNING test: memory at the limit, 120 of 100 MB"]
+    clock.advance(10)
+    guard.housekeep()
+    guard.housekeep()
+    assert lines(caplog) == ["INFO test: memory fine again, 20 of 100 MB"]
+
+
 def test_too_much_memory_is_given_back_now_and_then(clock, usage, released):
     guard = guarded(clock, usage)
     guard.housekeep()
