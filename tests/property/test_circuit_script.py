@@ -75,7 +75,7 @@ def test_the_script_is_the_calculator(client, rule, history):
         now += pause if number else 0
         sent = asked(question, breaker.epoch, leases)
         arguments = store._arguments(name, rule, sent)[:-1]
-        theirs = _read(client.eval(store._script, 1, *arguments, now // US))
+        theirs = _read(client.eval(store._script.text, 1, *arguments, now // US))
         ours = answer(breaker, sent, now)
         assert theirs == ours
         if ours.lease > 0:
@@ -95,11 +95,11 @@ def test_jitter_is_the_same_to_the_microsecond(client, uniform, openings):
     for _ in range(openings):
         sent = CircuitQuestion(breaker.epoch, "1", uniform=uniform)
         arguments = store._arguments(name, rule, sent)[:-1]
-        theirs = _read(client.eval(store._script, 1, *arguments, now // US))
+        theirs = _read(client.eval(store._script.text, 1, *arguments, now // US))
         ours = answer(breaker, sent, now)
         assert abs(theirs.wait_ns - ours.wait_ns) <= US
         now += 100 * SECOND  # half-open by then; the next failure is a probe's
         sent = CircuitQuestion(breaker.epoch, probes=True)
-        client.eval(store._script, 1, *store._arguments(name, rule, sent)[:-1], now // US)
+        client.eval(store._script.text, 1, *store._arguments(name, rule, sent)[:-1], now // US)
         answer(breaker, sent, now)
     client.delete(f"headgate:circuit:{name}")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from hashlib import sha1
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, final
 from weakref import WeakKeyDictionary
 
 from headgate.clock import NS_PER_SECOND
+from headgate.coordination.redis_scripts import Script, address_of, driver, open_client
 from headgate.engine.circuits import CircuitAnswer
-from headgate.errors import ConfigurationError, InvalidInput, StoreUnavailable
+from headgate.errors import InvalidInput, StoreUnavailable
 
 if TYPE_CHECKING:
     from headgate.backpressure.breaker_rule import BreakerRule
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisCircuits"]
 
-_SCHEMES: Final = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
 _KEY: Final = "headgate:circuit:"
 _NS_PER_US: Final = 1_000
 
@@ -38,15 +36,12 @@ class RedisCircuits:
     """
 
     def __init__(self, store: object, timeout_ns: int) -> None:
-        self._redis = _driver()
+        self._redis = driver("a shared circuit")
         self._timeout = timeout_ns / NS_PER_SECOND
-        self._url = ""
         self._client: Any = None
         self._async_client: Any = None
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
-        self._script = (files(__package__) / "circuit.lua").read_text("utf-8")
-        # What the store knows a script by; nothing is kept secret with it.
-        self._sha = sha1(self._script.encode(), usedforsecurity=False).hexdigest()
+        self._script = Script(self._redis, "circuit.lua")
         self._rules: dict[int, tuple[BreakerRule, str]] = {}
         self._take(store)
 
@@ -55,10 +50,7 @@ class RedisCircuits:
         client = self._sync_client()
         arguments = self._arguments(name, rule, question)
         try:
-            try:
-                reply = client.evalsha(self._sha, 1, *arguments)
-            except self._redis.exceptions.NoScriptError:
-                reply = client.eval(self._script, 1, *arguments)
+            reply = self._script.run(client, *arguments)
         except (self._redis.exceptions.RedisError, OSError, ValueError) as error:
             raise _unavailable(error) from error
         return _read(reply)
@@ -73,10 +65,7 @@ class RedisCircuits:
         arguments = self._arguments(name, rule, question)
         try:
             async with asyncio.timeout(self._timeout):
-                try:
-                    reply = await client.evalsha(self._sha, 1, *arguments)
-                except self._redis.exceptions.NoScriptError:
-                    reply = await client.eval(self._script, 1, *arguments)
+                reply = await self._script.run_async(client, *arguments)
         except (self._redis.exceptions.RedisError, OSError, ValueError) as error:
             raise _unavailable(error) from error
         return _read(reply)
@@ -104,8 +93,9 @@ class RedisCircuits:
     def _take(self, store: object) -> None:
         from redis import asyncio as redis_asyncio  # noqa: PLC0415 - the driver is optional
 
-        if isinstance(store, str) and store.startswith(_SCHEMES):
-            self._url = store.replace("valkey", "redis", 1) if store[0] == "v" else store
+        self._url = address_of(store)
+        if self._url:
+            self._client = open_client(self._redis, self._url, self._timeout)
         elif isinstance(store, (redis_asyncio.Redis, redis_asyncio.RedisCluster)):
             self._async_client = store
         elif isinstance(store, (self._redis.Redis, self._redis.RedisCluster)):
@@ -116,11 +106,6 @@ class RedisCircuits:
                 "shared must be an address such as redis://127.0.0.1:6379/0, or a client of redis-py, "
                 f"got {shown}"
             )
-        if self._url:
-            try:
-                self._client = self._redis.Redis.from_url(self._url, **self._options(_retry()))
-            except ValueError as error:
-                raise InvalidInput(f"the address of the store cannot be read: {error}") from error
 
     def _sync_client(self) -> Any:
         if self._client is None:
@@ -138,16 +123,14 @@ class RedisCircuits:
         loop = asyncio.get_running_loop()
         client = self._by_loop.get(loop)
         if client is None:
-            client = Redis.from_url(self._url, **self._options(_async_retry()))
+            client = Redis.from_url(
+                self._url,
+                retry=_async_retry(),
+                socket_timeout=self._timeout,
+                socket_connect_timeout=self._timeout,
+            )
             self._by_loop[loop] = client
         return client
-
-    def _options(self, retry: Any) -> dict[str, Any]:
-        return {
-            "socket_timeout": self._timeout,
-            "socket_connect_timeout": self._timeout,
-            "retry": retry,
-        }
 
     def _arguments(
         self, name: str, rule: BreakerRule, question: CircuitQuestion
@@ -211,23 +194,6 @@ def _unavailable(error: Exception) -> StoreUnavailable:
     return StoreUnavailable(
         f"the store of shared circuits did not answer: {type(error).__name__}: {error}"
     )
-
-
-def _driver() -> Any:
-    try:
-        import redis  # noqa: PLC0415 - the driver is optional
-    except ImportError as error:
-        raise ConfigurationError(
-            "a shared circuit needs redis-py; pip install 'headgate[redis]'"
-        ) from error
-    return redis
-
-
-def _retry() -> Any:
-    from redis.backoff import NoBackoff  # noqa: PLC0415 - the driver is optional
-    from redis.retry import Retry  # noqa: PLC0415 - likewise
-
-    return Retry(NoBackoff(), 0)
 
 
 def _async_retry() -> Any:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from hashlib import sha1
-from importlib.resources import files
 from typing import Any, Final, final
 
 from headgate.clock import NS_PER_SECOND
+from headgate.coordination.redis_scripts import Script, address_of, driver, open_client
 from headgate.engine.pressures import PressureNote
-from headgate.errors import ConfigurationError, InvalidInput, StoreUnavailable
+from headgate.errors import InvalidInput, StoreUnavailable
 
 __all__ = ["RedisPressures"]
 
-_SCHEMES: Final = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
 _KEY: Final = "headgate:pressure:"
 _TTL_MS: Final = 1_500
 """Three intervals: a node that tells nothing for so long is not there."""
@@ -29,13 +27,11 @@ class RedisPressures:
     """
 
     def __init__(self, store: object, cluster: str, timeout_ns: int) -> None:
-        self._redis = _driver()
+        self._redis = driver("a shared pressure")
         self._opened = isinstance(store, str)
         self._client: Any = self._open(store, timeout_ns / NS_PER_SECOND)
         self._key = _KEY + cluster
-        self._script = (files(__package__) / "pressures.lua").read_text("utf-8")
-        # What the store knows a script by; nothing is kept secret with it.
-        self._sha = sha1(self._script.encode(), usedforsecurity=False).hexdigest()
+        self._script = Script(self._redis, "pressures.lua")
 
     def exchange(self, note: PressureNote | None) -> list[PressureNote]:
         """See `PressureBoard`.
@@ -46,10 +42,7 @@ class RedisPressures:
         told = ("", "") if note is None else (note.node, _packed(note))
         arguments = (self._key, *told, _TTL_MS)
         try:
-            try:
-                reply = self._client.evalsha(self._sha, 1, *arguments)
-            except self._redis.exceptions.NoScriptError:
-                reply = self._client.eval(self._script, 1, *arguments)
+            reply = self._script.run(self._client, *arguments)
         except (self._redis.exceptions.RedisError, OSError, ValueError) as error:
             raise _unavailable(error) from error
         if not isinstance(reply, list):
@@ -63,14 +56,9 @@ class RedisPressures:
             self._client.close()
 
     def _open(self, store: object, timeout: float) -> Any:
-        if isinstance(store, str) and store.startswith(_SCHEMES):
-            url = store.replace("valkey", "redis", 1) if store[0] == "v" else store
-            # Nothing is asked twice: the next exchange is a tenth of a second away.
-            options = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-            try:
-                return self._redis.Redis.from_url(url, retry=_no_retry(), **options)
-            except ValueError as error:
-                raise InvalidInput(f"the address of the store cannot be read: {error}") from error
+        address = address_of(store)
+        if address:
+            return open_client(self._redis, address, timeout)
         if isinstance(store, (self._redis.Redis, self._redis.RedisCluster)):
             return store
         shown = repr(store)[:100] if isinstance(store, str) else type(store).__name__
@@ -102,20 +90,3 @@ def _unavailable(error: Exception) -> StoreUnavailable:
     return StoreUnavailable(
         f"the store of pressures did not answer: {type(error).__name__}: {error}"
     )
-
-
-def _driver() -> Any:
-    try:
-        import redis  # noqa: PLC0415 - the driver is optional
-    except ImportError as error:
-        raise ConfigurationError(
-            "a shared pressure needs redis-py; pip install 'headgate[redis]'"
-        ) from error
-    return redis
-
-
-def _no_retry() -> Any:
-    from redis.backoff import NoBackoff  # noqa: PLC0415 - the driver is optional
-    from redis.retry import Retry  # noqa: PLC0415 - likewise
-
-    return Retry(NoBackoff(), 0)
