@@ -29,6 +29,7 @@ class Decision:
         policy: the name of the deciding policy; "" when none applied.
         window_ns: the window that ``limit`` is counted over.
         levels: the answers of all limits that were asked, when there were several; else empty.
+        degraded: the shared counters could not be asked, and this is what the policy's failure mode says.
     """
 
     def __init__(  # noqa: PLR0917, PLR0913 - positional: built on every check
@@ -42,6 +43,7 @@ class Decision:
         policy: str,
         window_ns: int,
         levels: tuple[Decision, ...] = (),
+        degraded: bool = False,
     ) -> None:
         self.allowed = allowed
         self.limit = limit
@@ -52,6 +54,7 @@ class Decision:
         self.policy = policy
         self.window_ns = window_ns
         self.levels = levels
+        self.degraded = degraded
 
     def __bool__(self) -> bool:
         return self.allowed
@@ -82,7 +85,7 @@ class Decision:
         return (
             f"Decision(allowed={self.allowed}, limit={self.limit}, remaining={self.remaining}, "
             f"retry_after={self.retry_after:g}, reset_after={self.reset_after:g}, "
-            f"delay={self.delay:g}, policy={self.policy!r})"
+            f"delay={self.delay:g}, policy={self.policy!r}{', degraded=True' if self.degraded else ''})"
         )
 
     def __eq__(self, other: object) -> bool:
@@ -107,4 +110,5 @@ class Decision:
             self.policy,
             self.window_ns,
             self.levels,
+            self.degraded,
         )

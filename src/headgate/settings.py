@@ -7,6 +7,7 @@ used is refused here, before anything is opened, with what is allowed and what w
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -45,14 +46,18 @@ def _whole(low: int, high: int) -> _Kind:
     return _Kind(f"a whole number from {low} to {high}", read)
 
 
-def _seconds(low: float, high: float) -> _Kind:
+def _number(unit: str, low: float, high: float) -> _Kind:
     def read(text: str) -> float:
         value = float(text)
         if not low <= value <= high:  # also refuses NaN
             raise ValueError
         return value
 
-    return _Kind(f"seconds from {low:g} to {high:g}", read)
+    return _Kind(f"{unit} from {low:g} to {high:g}", read)
+
+
+def _seconds(low: float, high: float) -> _Kind:
+    return _number("seconds", low, high)
 
 
 def _choice(*choices: str) -> _Kind:
@@ -89,6 +94,16 @@ def _read_path(text: str) -> Path:
     return Path(_read_text(text)).expanduser()
 
 
+_NAMES: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def _read_name(text: str) -> str:
+    if not _NAMES.fullmatch(text):
+        raise ValueError
+    return text
+
+
+_NAME: Final = _Kind("1 to 64 characters of A-Z a-z 0-9 . _ -", _read_name)
 _FLAG: Final = _Kind("one of true, false, yes, no, on, off, 1, 0", _read_flag)
 _RESP_PORT: Final = _Kind("a port from 1 to 65535, or off", _read_resp_port)
 _TEXT: Final = _Kind("a text that is not empty", _read_text)
@@ -119,6 +134,22 @@ _KINDS: Final = {
     "log_level": _choice("debug", "info", "warning", "error", "critical"),
     "tls_certificate": _PATH,
     "tls_key": _PATH,
+    "redis_url": _TEXT,
+    "redis_ca": _PATH,
+    "etcd_endpoints": _TEXT,
+    "etcd_user": _TEXT,
+    "etcd_password": _TEXT,
+    "etcd_ca": _PATH,
+    "etcd_certificate": _PATH,
+    "etcd_key": _PATH,
+    "cluster": _NAME,
+    "node": _NAME,
+    "advertise": _TEXT,
+    "consistency": _choice("auto", "strict", "leased", "local"),
+    "store_deadline": _seconds(0.001, 10),
+    "lease_seconds": _seconds(0.1, 3600),
+    "lease_share": _number("a share", 0, 1),
+    "workers": _whole(1, 1024),
 }
 
 
@@ -150,6 +181,25 @@ class Settings:
         log_level: of what is logged to standard error.
         tls_certificate: the certificate chain in PEM, to speak TLS.
         tls_key: its private key in PEM.
+        redis_url: of the Redis or Valkey that keeps what nodes count together: ``redis://``, ``rediss://``
+            (TLS), ``unix://``, ``redis+sentinel://host:port,host:port/service``, ``redis+cluster://``; user
+            and password go into it. "" for a node on its own.
+        redis_ca: the authorities that its certificate may come from, in PEM; the system's unless set.
+        etcd_endpoints: of the etcd that keeps what nodes agree on, ``http(s)://host:port`` separated by
+            commas; "" to agree by Redis.
+        etcd_user: whom to log in as; "" for nobody.
+        etcd_password: of that user.
+        etcd_ca: the authorities that etcd's certificate may come from, in PEM.
+        etcd_certificate: the certificate to show to etcd, in PEM.
+        etcd_key: its private key.
+        cluster: nodes of the same name count and agree together.
+        node: the name of this node; made of the host's name and the port unless set.
+        advertise: where the other nodes are told that this one's REST service is; host and port unless set.
+        consistency: of policies that name none: ``auto`` is ``leased`` with a Redis, else ``local``.
+        store_deadline: seconds that a request waits for the shared counters at most.
+        lease_seconds: how long a lease lasts that is not renewed.
+        lease_share: the share of a limit that all nodes together may hold unspent.
+        workers: how many processes serve.
     """
 
     host: str = "127.0.0.1"
@@ -175,6 +225,22 @@ class Settings:
     log_level: str = "info"
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    redis_url: str = ""
+    redis_ca: Path | None = None
+    etcd_endpoints: str = ""
+    etcd_user: str = ""
+    etcd_password: str = ""
+    etcd_ca: Path | None = None
+    etcd_certificate: Path | None = None
+    etcd_key: Path | None = None
+    cluster: str = "default"
+    node: str = ""
+    advertise: str = ""
+    consistency: str = "auto"
+    store_deadline: float = 0.02
+    lease_seconds: float = 2.0
+    lease_share: float = 0.05
+    workers: int = 1
 
     def __post_init__(self) -> None:
         if self.data_dir == _UNSET:

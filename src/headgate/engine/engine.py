@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
     from headgate.clock import Clock
     from headgate.engine.levels import PlannedLevel
+    from headgate.engine.pending import Pending
     from headgate.engine.ports import DenialObserver
+    from headgate.errors import HeadgateError
     from headgate.policy.model import Policy
 
 __all__ = ["Engine"]
@@ -218,6 +220,38 @@ class Engine:
             UnknownReservation: it was settled, has expired, or never was.
         """
         return self.commit(reservation_id, 0)
+
+    # Decisions that may have to be waited for -----------------------------------------------------
+
+    def begin_check(
+        self, attributes: dict[str, str], cost: SupportsIndex = 1
+    ) -> Decision | Pending[Decision]:
+        """`check`, where limits are shared with other nodes: the answer, or one that is on its way."""
+        return self.check(attributes, cost)
+
+    def begin_peek(
+        self, attributes: dict[str, str], cost: SupportsIndex = 1
+    ) -> Decision | Pending[Decision]:
+        """`peek`, likewise."""
+        return self.peek(attributes, cost)
+
+    def begin_refund(
+        self, attributes: dict[str, str], cost: SupportsIndex
+    ) -> Decision | Pending[Decision]:
+        """`refund`, likewise."""
+        return self.refund(attributes, cost)
+
+    def begin_reserve(
+        self, attributes: dict[str, str], cost: SupportsIndex, ttl_ns: SupportsIndex
+    ) -> Reservation | Pending[Reservation]:
+        """`reserve`, likewise."""
+        return self.reserve(attributes, cost, ttl_ns)
+
+    def begin_commit(
+        self, reservation_id: str, cost: SupportsIndex | None = None
+    ) -> Decision | Pending[Decision | HeadgateError]:
+        """`commit`, likewise. An error that comes later comes as a value: `UnknownReservation`."""
+        return self.commit(reservation_id, cost)
 
     def tier(self, attributes: dict[str, str]) -> int:
         """How important a request is, by the policies that apply to it; see `headgate.priority`.
