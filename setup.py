@@ -32,6 +32,7 @@ HOT_MODULES = (
     "src/headgate/engine/levels.py",
     "src/headgate/engine/plan.py",
     "src/headgate/engine/pending.py",
+    "src/headgate/engine/sharing.py",
     "src/headgate/engine/engine.py",
     "src/headgate/policy/matching.py",
     "src/headgate/backpressure/*_limit.py",

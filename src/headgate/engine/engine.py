@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from headgate.engine.levels import PlannedLevel
     from headgate.engine.pending import Pending
     from headgate.engine.ports import DenialObserver
+    from headgate.engine.sharing import Sharing
     from headgate.errors import HeadgateError
     from headgate.policy.model import Policy
 
@@ -70,6 +71,7 @@ class Engine:
         self._plan = Plan()
         self._installed: dict[str, Installed] = {}
         self._number = 0
+        self._sharing: Sharing | None = None
 
     # Policies ------------------------------------------------------------------------------------
 
@@ -82,11 +84,20 @@ class Engine:
         installed = self._installed.get(name)
         return None if installed is None else installed.policy
 
-    def set_policy(self, policy: Policy) -> None:
+    def share(self, sharing: Sharing | None) -> None:
+        """Decide strict and leased policies with other nodes from now on; each for itself when None."""
+        self._sharing = sharing
+
+    def set_policy(self, policy: Policy, version: int = 0) -> None:
         """Put a policy in force, in place of the one of the same name.
 
         Counters go on: a limit that did not change keeps its states, and the keys of one that did
         carry over what they had spent. So do those of a policy that is disabled and enabled again.
+
+        Args:
+            policy: the policy.
+            version: of it, rising with every change, the same on all nodes that share it: by which the
+                shared counters tell which settings are the newer ones.
         """
         before = self._installed.get(policy.name)
         if before is None:

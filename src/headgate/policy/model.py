@@ -16,6 +16,7 @@ from headgate.errors import InvalidInput, InvalidPolicy
 from headgate.policy.adaptive import AdaptiveSpec, read_adaptive
 from headgate.policy.fields import Fields
 from headgate.policy.matching import Pattern
+from headgate.policy.sharing import LIKE_THE_NODE, LeaseSpec, read_consistency, read_lease
 from headgate.priority import PRIORITIES
 from headgate.rate import Rate, parse_window
 
@@ -50,6 +51,8 @@ _POLICY_FIELDS: Final = (
     "description",
     "failure_mode",
     "adaptive",
+    "consistency",
+    "lease",
 )
 
 
@@ -130,6 +133,8 @@ class Policy:
         enabled: a policy that is not enabled applies to nothing.
         failure_mode: what to do when the shared store is gone; one of `FAILURE_MODES`.
         adaptive: by what rule its limits run faster or slower; None when they do not.
+        consistency: ``strict``, ``leased`` or ``local``; None: as the node has it.
+        lease: how its tokens are drawn ahead when it is leased.
         document: the plain document that it was read from, with nothing added.
     """
 
@@ -140,6 +145,8 @@ class Policy:
     description: str = ""
     failure_mode: str = "local"
     adaptive: AdaptiveSpec | None = None
+    consistency: str | None = None
+    lease: LeaseSpec = LIKE_THE_NODE
     document: dict[str, Any] = field(default_factory=dict, compare=False, hash=False, repr=False)
 
     @classmethod
@@ -153,6 +160,7 @@ class Policy:
         top.only((*_LEVEL_FIELDS, *_POLICY_FIELDS))
         name = _read_name(top, "name")
         levels = _read_levels(top, name)
+        adaptive = read_adaptive(top, _algorithms(levels))
         return cls(
             name=name,
             levels=levels,
@@ -160,7 +168,9 @@ class Policy:
             enabled=top.flag("enabled", default=True),
             description=top.text("description", "", max_length=1024),
             failure_mode=top.choice("failure_mode", FAILURE_MODES, "local"),
-            adaptive=read_adaptive(top, _algorithms(levels)),
+            adaptive=adaptive,
+            consistency=read_consistency(top, adapts=adaptive is not None),
+            lease=read_lease(top),
             document=deepcopy(top.data),
         )
 

@@ -13,6 +13,7 @@ from headgate.algorithms import ALGORITHMS as NAMES_OF_ALGORITHMS
 from headgate.errors import InvalidPolicy
 from headgate.policy import Policy
 from headgate.policy.model import read_policies
+from headgate.policy.sharing import LeaseSpec
 
 GOOD = {"name": "api", "limit": 100, "window": "1m"}
 
@@ -27,6 +28,8 @@ NULLABLE = (
     "enabled",
     "description",
     "failure_mode",
+    "consistency",
+    "lease",
 )
 
 
@@ -68,6 +71,22 @@ class TestReading:
         )
         assert (level.spec.algorithm, level.spec.granularity) == ("token_bucket", 1)
         assert (policy.priority, policy.failure_mode, policy.description) == ("normal", "local", "")
+
+    def test_how_it_is_shared(self):
+        policy = Policy.from_dict(
+            {**GOOD, "consistency": "leased", "lease": {"ttl": "500ms", "share": 1}}
+        )
+        assert policy.consistency == "leased"
+        assert policy.lease == LeaseSpec(500_000_000, 1.0)
+        assert Policy.from_dict(policy.to_dict()) == policy
+
+    def test_unless_told_it_is_shared_as_the_node_has_it(self):
+        policy = Policy.from_dict(GOOD)
+        assert (policy.consistency, policy.lease) == (None, LeaseSpec())
+        assert "consistency" not in policy.to_dict()
+
+    def test_a_local_policy_may_adapt(self):
+        assert Policy.from_dict({**GOOD, "consistency": "local", "adaptive": "aimd"}).adaptive
 
     def test_null_is_nothing(self):
         nulls = dict.fromkeys([*NULLABLE, "algorithm", "timezone", "granularity", "max_delay"])
@@ -208,6 +227,18 @@ BAD = [
     ({"enabled": "yes"}, "enabled"),
     ({"enabled": 1}, "enabled"),
     ({"failure_mode": "shut"}, "failure_mode"),
+    ({"consistency": "eventual"}, "consistency"),
+    ({"consistency": "leased", "adaptive": "aimd"}, "consistency"),
+    ({"consistency": "strict", "adaptive": "aimd"}, "consistency"),
+    ({"lease": "2s"}, "lease"),
+    ({"lease": {"length": "2s"}}, "lease.length"),
+    ({"lease": {"ttl": "soon"}}, "lease.ttl"),
+    ({"lease": {"ttl": "50ms"}}, "lease.ttl"),
+    ({"lease": {"ttl": "2h"}}, "lease.ttl"),
+    ({"lease": {"share": 0}}, "lease.share"),
+    ({"lease": {"share": 1.5}}, "lease.share"),
+    ({"lease": {"share": True}}, "lease.share"),
+    ({"lease": {"share": "half"}}, "lease.share"),
     ({"description": "x" * 1025}, "description"),
     ({"description": "\ud800"}, "description"),
     ({"overrides": {}}, "overrides"),
