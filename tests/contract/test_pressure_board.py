@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from headgate.coordination.redis_pressures import RedisPressures
-from headgate.engine.pressures import PressureBoard, PressureNote
+from headgate.engine.pressures import PressureBoard, PressureNote, Pressures
 from headgate.errors import ConfigurationError, InvalidInput, StoreUnavailable
 from headgate.gates.global_pressure import GlobalPressure
 from headgate.lab.cluster import Board
@@ -42,8 +42,11 @@ def client(url):
         yield made
 
 
-@pytest.fixture(params=["laboratory", "address", "client", "decoding client"])
+@pytest.fixture(params=["memory", "laboratory", "address", "client", "decoding client"])
 def board(request, url, cluster):
+    if request.param == "memory":
+        yield Pressures(ManualClock())
+        return
     if request.param == "laboratory":
         yield Board(Simulation())
         return

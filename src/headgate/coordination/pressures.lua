@@ -1,5 +1,7 @@
 -- The notes of a cluster's nodes: a hash from node to "expiry (ms) pressure capacity seq".
 --
+-- A note is also called out, as "pressure capacity seq node", on the channel that is named like the key.
+--
 -- KEYS[1]  the cluster
 -- ARGV     1 the node, or "" to leave no note    2 "pressure capacity seq"    3 for how long it counts (ms)
 --
@@ -12,6 +14,8 @@ local ttl = tonumber(ARGV[3])
 if ARGV[1] ~= '' then
   redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f ', now + ttl) .. ARGV[2])
   redis.call('PEXPIRE', KEYS[1], 2 * ttl)
+  -- A user who may not publish still leaves notes; they are then heard when they are read.
+  redis.pcall('PUBLISH', KEYS[1], ARGV[2] .. ' ' .. ARGV[1])
 end
 
 local found = {}

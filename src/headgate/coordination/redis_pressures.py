@@ -1,24 +1,30 @@
-"""The notes of a cluster on a Redis or Valkey, by one script (``pressures.lua``), through redis-py."""
+"""The notes of a cluster on a Redis or Valkey, by one script (``pressures.lua``), through redis-py.
+
+The script leaves a note in a hash, calls it out on a channel of the same name, and reads the hash. Who
+listens knows a note at once; who comes later, or was cut off, reads it.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from headgate.clock import NS_PER_SECOND
 from headgate.coordination.redis_scripts import Script, address_of, driver, open_client
-from headgate.engine.pressures import PressureNote
+from headgate.coordination.redis_subscription import Subscription
+from headgate.engine.pressures import NOTE_TTL_MS, PressureNote
 from headgate.errors import InvalidInput, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["RedisPressures"]
 
 _KEY: Final = "headgate:pressure:"
-_TTL_MS: Final = 1_500
-"""Three intervals: a node that tells nothing for so long is not there."""
 
 
 @final
 class RedisPressures:
-    """A board for one cluster. One round trip leaves a note and reads all.
+    """A board for one cluster, and a feed. One round trip leaves a note, calls it out and reads all.
 
     Args:
         store: the address, or a client: ``redis.Redis``.
@@ -32,6 +38,12 @@ class RedisPressures:
         self._client: Any = self._open(store, timeout_ns / NS_PER_SECOND)
         self._key = _KEY + cluster
         self._script = Script(self._redis, "pressures.lua")
+        self._subscriptions: list[Subscription] = []
+
+    @property
+    def live(self) -> bool:
+        """Whether notes are being heard now."""
+        return bool(self._subscriptions) and all(one.live for one in self._subscriptions)
 
     def exchange(self, note: PressureNote | None) -> list[PressureNote]:
         """See `PressureBoard`.
@@ -40,7 +52,7 @@ class RedisPressures:
             StoreUnavailable: the store did not answer, or not as the script does.
         """
         told = ("", "") if note is None else (note.node, _packed(note))
-        arguments = (self._key, *told, _TTL_MS)
+        arguments = (self._key, *told, NOTE_TTL_MS)
         try:
             reply = self._script.run(self._client, *arguments)
         except (self._redis.exceptions.RedisError, OSError, ValueError) as error:
@@ -50,8 +62,20 @@ class RedisPressures:
         notes = [_read(node, text) for node, text in zip(reply[::2], reply[1::2], strict=False)]
         return [note for note in notes if note is not None]
 
+    def follow(self, heard: Callable[[PressureNote], object]) -> None:
+        """See `PressureFeed`; it takes a thread and a connection."""
+
+        def take(text: object) -> None:
+            note = _read_called(text)
+            if note is not None:
+                heard(note)
+
+        self._subscriptions.append(Subscription(self._client.pubsub, self._key, take))
+
     def close(self) -> None:
         """Close the connections that were opened here."""
+        for subscription in self._subscriptions:
+            subscription.close()
         if self._opened:
             self._client.close()
 
@@ -79,6 +103,15 @@ def _read(node: object, text: object) -> PressureNote | None:
         return PressureNote(_text(node), float(pressure), float(capacity), int(seq))
     except ValueError:
         return None
+
+
+def _read_called(message: object) -> PressureNote | None:
+    """A note as it is called out: what stands in the hash, and the node, which may have spaces."""
+    try:
+        pressure, capacity, seq, node = _text(message).split(" ", 3)
+    except ValueError:
+        return None
+    return _read(node, f"{pressure} {capacity} {seq}")
 
 
 def _text(value: object) -> str:

@@ -15,7 +15,7 @@ from headgate.backpressure.global_pressure import (
 )
 from headgate.backpressure.pressure_header import is_believable
 from headgate.clock import NS_PER_MS, SystemClock, seconds_to_ns
-from headgate.engine.pressures import PressureBoard, PressureNote
+from headgate.engine.pressures import PressureBoard, PressureFeed, PressureNote
 from headgate.errors import InvalidInput
 from headgate.gates.names import is_number, valid_name
 from headgate.inputs import MAX_KEY_LENGTH, whole_number
@@ -52,8 +52,9 @@ class GlobalPressure:
     itself. `headgate.backpressure.global_pressure` has the formulas.
 
     Call `exchange` about every 100 ms: ``monitor.subscribe(lambda _: cluster.exchange())`` in a program of
-    threads, a task of ``cluster.run()`` in asyncio. Thread-safe; no lock is held while the board or the
-    local source is asked.
+    threads, a task of ``cluster.run()`` in asyncio. A board that calls notes out is listened to in a thread
+    from the first time on, until `close`; while that works the board is asked no more often than there is
+    something to tell. Thread-safe; no lock is held while the board or the local source is asked.
 
     Args:
         node: the name of this node, which no other has.
@@ -94,6 +95,8 @@ class GlobalPressure:
         self.capacity = float(capacity)
         self._local = local
         self._board = _open(shared, valid_name("cluster", cluster), timeout)
+        self._feed = self._board if isinstance(self._board, PressureFeed) else None
+        self._following = False
         self._again_ns: int | None = None
         self._nodes = Reports()
         self._downstream = Reports()
@@ -177,7 +180,7 @@ class GlobalPressure:
             return PressureNote(self.node, local, self.capacity, self._seq)
 
     def exchange(self) -> bool:
-        """Leave a note on the board if one is due, and take the others' in.
+        """Leave a note on the board if one is due, and take in those that were not heard already.
 
         A board that fails is logged, once until it works again; meanwhile what is known fades. It is left
         alone for twenty times as long as the failure took.
@@ -189,7 +192,10 @@ class GlobalPressure:
         start = self.clock.now_ns()
         if board is None or self._is_pausing(start):
             return False
+        listens = self._listens()
         note = self.note()
+        if note is None and listens:
+            return self.connected
         try:
             notes = list(board.exchange(note))
         except Exception as error:  # noqa: BLE001 - whatever a store fails with, this node goes on
@@ -218,6 +224,17 @@ class GlobalPressure:
         """Close the connections that were opened here."""
         if self._board is not None:
             self._board.close()
+
+    def _listens(self) -> bool:
+        """Whether what the others leave is heard at once."""
+        feed = self._feed
+        if feed is None:
+            return False
+        with self._lock:
+            begins, self._following = not self._following, True
+        if begins:
+            feed.follow(self.hear)
+        return feed.live
 
     def _is_pausing(self, now: int) -> bool:
         again = self._again_ns

@@ -8,7 +8,7 @@ from math import inf, nan
 import pytest
 
 from headgate.backpressure.pressure_header import PressureReport, parse_pressure
-from headgate.engine.pressures import PressureNote
+from headgate.engine.pressures import PressureNote, Pressures
 from headgate.errors import InvalidInput, StoreUnavailable
 from headgate.gates.global_pressure import GlobalPressure
 from headgate.testing import ManualClock
@@ -283,3 +283,57 @@ def test_a_downstream_that_says_nothing_believable_is_not_heard(clock):
     assert not cluster.hear_downstream("search", parse_pressure("v=1;p=nan"))
     assert not cluster.hear_downstream("search", 5)
     assert cluster.forwarded("search") == 0.5
+
+
+# --- on a board that calls out ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def feed(clock):
+    return Pressures(clock)
+
+
+@pytest.fixture
+def hearing(feed, clock):
+    found = [Node(name, feed, clock) for name in "abcd"]
+    for node in found:
+        node.view.exchange()
+    return found
+
+
+def test_what_is_called_out_is_known_at_once(hearing, clock):
+    clock.advance(0.1)
+    hearing[2].local = 1.9
+    hearing[2].view.exchange()
+    assert [node.view.sick() for node in hearing] == [["c"], ["c"], [], ["c"]]
+
+
+def test_who_hears_all_asks_only_to_tell(hearing, feed, clock):
+    feed.alive = False
+    clock.advance(0.1)
+    assert hearing[0].view.exchange()  # the board was not asked
+    clock.advance(0.4)
+    assert not hearing[0].view.exchange()
+    assert not hearing[0].view.connected
+
+
+def test_a_newcomer_reads_what_was_called_out_before_it_came(hearing, feed, clock):
+    newcomer = Node("e", feed, clock)
+    newcomer.view.exchange()
+    assert set(newcomer.view.nodes()) == set("abcde")
+
+
+def test_who_hears_nothing_any_more_reads(hearing, feed, clock):
+    feed.live = False
+    hearing[2].local = 1.9
+    clock.advance(0.1)
+    hearing[2].view.exchange()
+    assert hearing[0].view.sick() == []
+    hearing[0].view.exchange()
+    assert hearing[0].view.sick() == ["c"]
+
+
+def test_notes_that_are_not_renewed_are_dropped_by_the_board(feed, clock):
+    feed.exchange(PressureNote("a", 1.0, 1.0, 1))
+    clock.advance(1.5)
+    assert feed.exchange(None) == []
