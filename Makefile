@@ -50,6 +50,10 @@ lock: ## pin requirements/*.txt anew (UPGRADE=1: to the newest versions)
 start-rate-limiter: build/compiled.stamp ## set up if needed and serve on 127.0.0.1:8080 (ARGS="--port 9000")
 	@PYTHONPATH=$(COMPILED) exec $(PY) -m headgate serve $(ARGS)
 
+.PHONY: start-cluster
+start-cluster: build/compiled.stamp ## three nodes with a real Redis and etcd on this machine (ARGS="--nodes 5")
+	@exec $(PY) -m scripts.start_cluster $(ARGS)
+
 .PHONY: deploy-policies
 deploy-policies: $(VENV)/.server ## apply examples/policies.yaml to the running service (URL=http://host:port)
 	@$(PY) -m headgate policy apply examples/policies.yaml --url $(URL) $(ARGS)

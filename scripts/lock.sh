@@ -28,7 +28,7 @@ resolve() { # output, then pip-compile arguments
 }
 
 resolve requirements/dev.txt --extra dev pyproject.toml
-resolve requirements/server.txt --extra server --constraint requirements/dev.txt pyproject.toml
+resolve requirements/server.txt --extra cluster --constraint requirements/dev.txt pyproject.toml
 resolve requirements/bench.txt --extra bench --constraint requirements/dev.txt pyproject.toml
 printf 'setuptools>=77\nmypy>=2.0\n' >build/lock-build.in
 resolve requirements/build.txt --constraint requirements/dev.txt build/lock-build.in
