@@ -45,12 +45,20 @@ class Agreement(Protocol):
     may raise `StoreUnavailable`.
     """
 
-    kind: str
-    """``etcd``, ``redis`` or ``single``."""
+    @property
+    def kind(self) -> str:
+        """``etcd``, ``redis`` or ``single``."""
 
     @property
     def store(self) -> Store | None:
         """Policies, settings and tokens as all nodes have them; None: each node has its own records."""
+
+    async def open(self) -> None:
+        """Begin to follow the others; whatever else is called first does it too.
+
+        Returns when they answered, or when it is known that they do not: then `trouble` says why, the last
+        known configuration is in `store`, and the adapter goes on trying. Raises nothing for that.
+        """
 
     def changes(self) -> AsyncIterator[None]:
         """Yields when something may have changed: at the start, after every change, after every gap.
@@ -67,7 +75,13 @@ class Agreement(Protocol):
         """Tell all nodes that something changed in records that they share some other way."""
 
     async def join(self, member: Member) -> None:
-        """Be a member, from now on until `leave`; the adapter keeps it alive, through failures too."""
+        """Be a member, from now on until `leave`; the adapter keeps it alive, through failures too.
+
+        A node that was killed keeps its name until its lease has run out; its successor waits for that.
+
+        Raises:
+            Conflict: another live node has the name, and kept it for longer than a lease lasts.
+        """
 
     async def leave(self) -> None:
         """Be none any more, and lead no more."""
