@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import servers
+from tests.support import servers, valkeys
 from tests.support.build import compiled_build
 
 if TYPE_CHECKING:
@@ -57,3 +57,10 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.S
     """One Redis or Valkey for the session. Tests share it: use keys of your own, or flush it."""
     with servers.redis_server(tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[valkeys.Cluster]:
+    """One cluster of three for the session. Tests share it: use keys of your own, and leave it whole."""
+    with valkeys.valkey_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
