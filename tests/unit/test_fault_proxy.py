@@ -90,9 +90,9 @@ def test_connections_are_dropped_and_taken_again(echo):
 
 
 def test_nobody_behind_it_is_a_connection_reset():
-    with socket.create_server((HOST, 0)) as listener:
-        gone = listener.getsockname()[1]
-    with fault_proxy(gone) as proxy:
+    bound = socket.socket()  # and does not listen
+    bound.bind((HOST, 0))
+    with bound, fault_proxy(bound.getsockname()[1]) as proxy:
         sock, file = connect(proxy.port)
         with sock, file, pytest.raises(ConnectionResetError):
             sock.recv(1)
