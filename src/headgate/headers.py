@@ -13,6 +13,8 @@ Two styles, together or alone:
 Times are whole seconds, rounded up, so that whoever obeys them is never early. ``t`` of a limit that
 refused is the wait until the same call passes; of the others, until the whole allowance is back.
 ``Retry-After`` stands on 429 and 503 only, and is left out when no wait is long enough.
+
+``X-Headgate-Degraded: true`` stands on a decision of the failure mode, in every style.
 """
 
 from __future__ import annotations
@@ -113,6 +115,8 @@ class HeaderWriter:
                 fields.append(("X-RateLimit-Limit", str(decision.limit)))
                 fields.append(("X-RateLimit-Remaining", str(decision.remaining)))
                 fields.append(("X-RateLimit-Reset", str(_reset_seconds(decision))))
+        if decision.degraded:
+            fields.append(("X-Headgate-Degraded", "true"))
         if status == 429 or status == 503:
             wait = retry_after_seconds(decision)
             if wait is not None:
@@ -150,13 +154,17 @@ _RAW_NAMES: Final = {
     "X-RateLimit-Limit": b"x-ratelimit-limit",
     "X-RateLimit-Remaining": b"x-ratelimit-remaining",
     "X-RateLimit-Reset": b"x-ratelimit-reset",
+    "X-Headgate-Degraded": b"x-headgate-degraded",
     "Retry-After": b"retry-after",
 }
 
 
 def decision_members(decision: Decision) -> dict[str, object]:
-    """A decision as JSON members: waits in seconds, ``retry_after`` null when no wait is enough."""
-    return {
+    """A decision as JSON members: waits in seconds, ``retry_after`` null when no wait is enough.
+
+    ``degraded`` is among them only when it is true.
+    """
+    members: dict[str, object] = {
         "allowed": decision.allowed,
         "policy": decision.policy,
         "limit": decision.limit,
@@ -165,6 +173,9 @@ def decision_members(decision: Decision) -> dict[str, object]:
         "reset_after": decision.reset_after,
         "delay": decision.delay,
     }
+    if decision.degraded:
+        members["degraded"] = True
+    return members
 
 
 def problem(decision: Decision, status: int = 429) -> dict[str, object]:

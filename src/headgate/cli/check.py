@@ -78,6 +78,8 @@ def members(decision: Decision) -> dict[str, Any]:
         "reset_after": decision.reset_after,
         "delay": decision.delay,
     }
+    if decision.degraded:
+        written["degraded"] = True
     if decision.levels:
         written["levels"] = [members(level) for level in decision.levels]
     return written
@@ -102,6 +104,8 @@ def _line(decision: Decision) -> str:
     if decision.delay:
         parts.append(f"wait {seconds_text(decision.delay)} first")
     parts.append(f"all back in {seconds_text(decision.reset_after)}")
+    if decision.degraded:
+        parts.append("degraded: the shared counters could not be asked")
     return f"{answer}  {printable(decision.policy)}: {', '.join(parts)}"
 
 

@@ -39,4 +39,5 @@ def _one(
         answer["policy"],
         windows.get(answer["policy"], 0),
         levels,
+        bool(answer.get("degraded", False)),
     )

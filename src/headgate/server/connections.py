@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
 if TYPE_CHECKING:
-    import asyncio
-
     from headgate.server.lane import CheckLane
     from headgate.server.protocol import HttpConnection
     from headgate.settings import Settings
@@ -66,6 +65,10 @@ class Connections:
                 connection.close_if_idle()
 
         loop.call_later(_IDLE_WHEN_DRAINING, close_idle)
+
+    def close_later(self, connection: HttpConnection) -> None:
+        """The same for one that was still waited for when the others were closed."""
+        asyncio.get_running_loop().call_later(_IDLE_WHEN_DRAINING, connection.close_if_idle)
 
 
 class GentleTransport:

@@ -4,17 +4,23 @@ A connection hands over the bytes it received. While they begin with whole reque
 form that nearly every client sends, the lane answers; the rest is left to the ordinary route, and so is
 whatever is wrong with a request. So the lane only ever says yes, no or too much, in the words of
 `headgate.server.render`, and nobody can tell from an answer which of the two gave it.
+
+A check whose decision is on its way ends a call: the connection keeps what comes after it, and asks `word`
+for the bytes when the decision is there.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
+from headgate.decision import Decision
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mypy_extensions import i64
 
+    from headgate.engine.pending import Pending
     from headgate.server.render import Renderer
     from headgate.server.service import CheckService
     from headgate.server.wire import CheckRequest
@@ -43,6 +49,7 @@ class CheckLane:
     Attributes:
         taken: how many of the bytes the last call dealt with.
         wants_more: whether the rest is the beginning of a request that the lane could answer.
+        pending: the decision of the last check that was taken, when it is on its way; else None.
         admitted: checks answered yes.
         denied: checks answered no.
         shed: checks not decided, because there are too many.
@@ -67,6 +74,7 @@ class CheckLane:
         self._too_much = _TOO_MUCH
         self.taken = 0
         self.wants_more = False
+        self.pending: Pending[Decision] | None = None
         self.admitted = 0
         self.denied = 0
         self.shed = 0
@@ -83,6 +91,7 @@ class CheckLane:
         at: i64 = 0
         answers: list[bytes] = []
         self.wants_more = False
+        self.pending = None
         while data.startswith(_REQUEST_LINE, at):
             end: i64 = data.find(_END_OF_HEAD, at)
             if end < 0:
@@ -98,6 +107,8 @@ class CheckLane:
             if not self._check(data[start:end], answers):
                 break
             at = end
+            if self.pending is not None:
+                break
         self.taken = at
         if len(answers) == 1:
             return answers[0]
@@ -109,8 +120,19 @@ class CheckLane:
             length = self._read_head(head)
         return length
 
+    def word(self, decision: Decision) -> bytes:
+        """The bytes of an answer."""
+        if decision.allowed:
+            self.admitted += 1
+            return self._yes + self._renderer.check(decision)
+        if self._service.overload.is_refusal(decision):
+            self.shed += 1
+            return self._too_much + self._renderer.overloaded(decision)
+        self.denied += 1
+        return self._no + self._renderer.check(decision)
+
     def _check(self, body: bytes, answers: list[bytes]) -> bool:
-        """Decide one check; False, with nothing spent, when it is not a valid one."""
+        """Begin one check; False, with nothing spent, when it is not a valid one."""
         try:
             request = self._decode(body)
             decision = self._service.decide(
@@ -118,15 +140,10 @@ class CheckLane:
             )
         except Exception:  # noqa: BLE001 - whatever it is, the ordinary route has the words for it
             return False
-        if decision.allowed:
-            self.admitted += 1
-            answers.append(self._yes + self._renderer.check(decision))
-        elif self._service.overload.is_refusal(decision):
-            self.shed += 1
-            answers.append(self._too_much + self._renderer.overloaded(decision))
+        if isinstance(decision, Decision):
+            answers.append(self.word(decision))
         else:
-            self.denied += 1
-            answers.append(self._no + self._renderer.check(decision))
+            self.pending = decision
         return True
 
     def _write_beginnings(self, default_fields: Sequence[tuple[bytes, bytes]]) -> None:

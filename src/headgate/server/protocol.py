@@ -3,13 +3,15 @@
 uvicorn reads the request and runs the application. Added here: whole checks are answered at once (see
 `headgate.server.lane`); heads and addresses have a longest length; a request has to arrive in time, and an
 answer to be taken in time; whatever is refused before there is a request is refused as problem details;
-and a connection that is closed early is closed so that the peer can read why.
+and a connection that is closed early is closed so that the peer can read why. A check whose decision is on
+its way keeps its own connection waiting, and no other.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import (
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
+    from headgate.decision import Decision
     from headgate.server.lane import CheckLane
 
 __all__ = ["HttpConnection"]
@@ -68,6 +71,8 @@ class HttpConnection(HttpToolsProtocol):
         self._raw: asyncio.Transport
         self._held = b""
         self._backlog = b""
+        self._is_waiting = False
+        self._ends_after = False
         self._reading = False
         self._in_head = False
         self._head_bytes = 0
@@ -96,6 +101,7 @@ class HttpConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._shared.open.discard(self)
         self._held = self._backlog = b""
+        self._is_waiting = False
         if self._answering is not None:  # uvicorn tells only the newest request
             self._answering.disconnected = True
             self._answering.message_event.set()
@@ -124,13 +130,17 @@ class HttpConnection(HttpToolsProtocol):
             if self._lane is not None and self._is_between_requests():
                 data = self._answer_checks(self._lane, data[at:] if at else data)
                 at = 0
+                if self._is_waiting:
+                    continue
             piece = data[at : at + _PIECE]
             at += _PIECE
             self._parse(piece)
 
     def _is_busy(self) -> bool:
         """Whether a request that has arrived in whole is being answered."""
-        return self._answering is not None and not self._answering.more_body
+        if self._answering is None:
+            return self._is_waiting
+        return not self._answering.more_body
 
     def _parse(self, piece: bytes) -> None:
         self._unseen_bytes += len(piece)
@@ -141,6 +151,9 @@ class HttpConnection(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Whether to stay open: a peer that has said all may still want to hear the answer."""
+        if self._is_waiting and self.scheme != "https":
+            self._ends_after = True
+            return True
         if self._answering is None or self._reading or self.scheme == "https":
             return False
         self.cycle.keep_alive = False
@@ -160,7 +173,7 @@ class HttpConnection(HttpToolsProtocol):
     # The lane ------------------------------------------------------------------------------------
 
     def _is_between_requests(self) -> bool:
-        return not self._reading and self._answering is None
+        return not self._reading and self._answering is None and not self._is_waiting
 
     def _answer_checks(self, lane: CheckLane, data: bytes) -> bytes:
         """Answer the whole checks that came; what is left is for uvicorn."""
@@ -174,13 +187,40 @@ class HttpConnection(HttpToolsProtocol):
         self.age = 0
         if answers:
             self._raw.write(answers)
+        if lane.taken:
             data = data[lane.taken :]
+        if lane.pending is not None:
+            # No task: the decision calls, in the turn of the loop in which it comes, or now.
+            self._is_waiting = True
+            lane.pending.then(partial(self._decided, lane))
+            return data
         if lane.wants_more and (answers or not held):
             # Many clients send the head and the body apart. A request in more pieces than two is not
             # waited for, so that nobody can make us look at the same bytes again and again.
             self._held = data
             return b""
         return data
+
+    def _decided(self, lane: CheckLane, decision: Decision) -> None:
+        """Answer the check that was waited for, and go on with what came after it."""
+        answer = lane.word(decision)
+        if not self._is_waiting:  # nobody is there any more
+            return
+        self._is_waiting = False
+        self.age = 0
+        self._raw.write(answer)
+        if self._backlog:
+            self._resume_backlog()
+        elif self._ends_after:
+            self.closing = True
+            self._raw.close()
+        elif self._shared.draining:
+            self._shared.close_later(self)
+
+    def _resume_backlog(self) -> None:
+        data, self._backlog = self._backlog, b""
+        self.flow.resume_reading()
+        self._work(data)
 
     # What the parser calls -----------------------------------------------------------------------
 
@@ -245,9 +285,7 @@ class HttpConnection(HttpToolsProtocol):
             if self._answering is None:
                 self._say_last(self._last_words)
         elif self._backlog and not self._is_busy():
-            data, self._backlog = self._backlog, b""
-            self.flow.resume_reading()
-            self._work(data)
+            self._resume_backlog()
 
     def shutdown(self) -> None:
         if self._answering is not None:
@@ -274,7 +312,7 @@ class HttpConnection(HttpToolsProtocol):
             if self.age > shared.request_ticks:
                 shared.timed_out += 1
                 self._time_out()
-        elif self._answering is None and self.age > shared.idle_ticks:
+        elif self._answering is None and not self._is_waiting and self.age > shared.idle_ticks:
             self._raw.close()
 
     def close_if_idle(self) -> None:

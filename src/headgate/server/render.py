@@ -40,6 +40,8 @@ _OVERLOADED: Final = (
     "{!r}: there is more work than can be done in time; retry after "
 )
 _REST_OF_IT: Final = ' s","code":"overloaded","policy":"{}","retry_after":'
+_DEGRADED: Final = ',"degraded":true'
+_DEGRADED_FIELD: Final = "\r\nx-headgate-degraded: true"
 _SHED_CODE: Final = ',"code":"overloaded"'
 _NO_POLICY: Final = (
     '"type":"urn:headgate:problem:no_policy","title":"No policy applies","status":429,'
@@ -87,7 +89,12 @@ class Renderer:
 
     def check(self, decision: Decision) -> bytes:
         """The tail for a check: an answer, or a refusal as problem details."""
-        if len(decision.levels) > 0 or decision.window_ns == 0 or decision.delay_ns != 0:
+        if (
+            len(decision.levels) > 0
+            or decision.window_ns == 0
+            or decision.delay_ns != 0
+            or decision.degraded
+        ):
             return self._at_length(decision)
         words = self._wording(decision)
         remaining = str(decision.remaining)
@@ -148,6 +155,7 @@ class Renderer:
         words = self._wording(decision)
         allowed = "true" if decision.allowed else "false"
         delay = "0.0" if decision.delay_ns == 0 else _seconds(decision.delay_ns)
+        degraded = _DEGRADED if decision.degraded else ""
         retry = "0.0"
         if decision.retry_after_ns == NEVER:
             retry = "null"
@@ -155,7 +163,7 @@ class Renderer:
             retry = _seconds(decision.retry_after_ns)
         return (
             f'"allowed":{allowed}{words.members}{decision.remaining},"retry_after":{retry},'
-            f'"reset_after":{_seconds(decision.reset_after_ns)},"delay":{delay}'
+            f'"reset_after":{_seconds(decision.reset_after_ns)},"delay":{delay}{degraded}'
         )
 
     def _at_length(self, decision: Decision) -> bytes:
@@ -166,6 +174,8 @@ class Renderer:
             return self._tail(
                 _PROBLEM, "{" + _NO_POLICY + self.members(decision) + "}", decision, refused=True
             )
+        if len(decision.levels) == 0:
+            return self._refusal(decision, self._wording(decision).no)
         violated = [json.dumps(level.policy) for level in decision.levels if not level.allowed]
         return self._refusal(decision, self._wording(decision).refusal(",".join(violated)))
 
@@ -181,6 +191,8 @@ class Renderer:
         head = f"content-type: {media_type}\r\ncontent-length: {len(body)}"
         if decision.window_ns != 0:
             head += self._fields(decision)
+        if decision.degraded:
+            head += _DEGRADED_FIELD
         if refused and decision.retry_after_ns != NEVER:
             head += f"\r\nretry-after: {_whole_seconds(decision.retry_after_ns)}"
         return f"{head}\r\n\r\n{body}".encode("ascii")

@@ -1,8 +1,11 @@
 """The RESP port: any Redis client can ask.
 
-One write for each batch of pipelined commands. A peer cannot make the service keep more than a little
-for it: commands, arguments and connections are bounded, who does not read is not read from, and who
-leaves a command half-sent, an answer unread or a token unsaid is closed after a while.
+One write for each batch of pipelined commands. Commands whose decision is on its way hold back the replies
+after them, and nothing else: what a peer sends is begun in order, and asked about together.
+
+A peer cannot make the service keep more than a little for it: commands, arguments and connections are
+bounded, who does not read is not read from, and who leaves a command half-sent, an answer unread or a token
+unsaid is closed after a while.
 """
 
 from __future__ import annotations
@@ -14,10 +17,12 @@ from typing import TYPE_CHECKING, Final, final
 from headgate.errors import HeadgateError, MalformedRequest
 from headgate.server.resp_door import RespDoor
 from headgate.server.resp_info import describe
+from headgate.server.resp_late import MAX_LATE, LateReply, ReplyQueue
 from headgate.server.resp_parser import CommandReader
 from headgate.server.resp_replies import error_reply, failure
 from headgate.server.resp_session import RespSession
 from headgate.server.resp_throttle import ThrottleBook
+from headgate.server.station import RESP
 
 if TYPE_CHECKING:
     import ssl
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     from headgate.engine.ports import DenialObserver, Token
     from headgate.server.context import Context
     from headgate.server.resp_door import AuthRequest
+    from headgate.server.station import Station
 
 __all__ = ["RespConnection", "RespServer", "build_resp"]
 
@@ -50,6 +56,7 @@ def build_resp(context: Context, observer: DenialObserver | None = None) -> Resp
         gatekeeper.identify,
         max_connections=settings.max_connections,
         patience=settings.request_timeout,
+        station=context.station,
     )
 
 
@@ -62,6 +69,7 @@ class RespServer:
         identify: from a token's text to the token; raises `Unauthorized`.
         max_connections: how many may be open.
         patience: seconds for a command to be complete, an answer to be read, a token to be said.
+        station: of a worker, which accepts in turn with others.
     """
 
     def __init__(
@@ -71,6 +79,7 @@ class RespServer:
         *,
         max_connections: int = 10_000,
         patience: float = 10.0,
+        station: Station | None = None,
     ) -> None:
         self.door = door
         self.identify = identify
@@ -78,15 +87,19 @@ class RespServer:
         self.patience = patience
         self.connections: set[RespConnection] = set()
         self.owing: dict[RespConnection, float] = {}
+        self._station = station
         self._listener: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None
         door.describe = lambda sections: describe(door, sections)
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen; the port, which is the system's choice when 0 was asked for."""
+        if self._station is not None:
+            self._schedule_sweep()
+            return self._station.attend(RESP, self._connection, self._held, tls)
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: RespConnection(self), host, port, ssl=tls, backlog=1024
+            self._connection, host, port, ssl=tls, backlog=1024
         )
         self._schedule_sweep()
         return int(self._listener.sockets[0].getsockname()[1])
@@ -95,6 +108,8 @@ class RespServer:
         """Accept no more, let every answer go out, and close; cut off who does not read in time."""
         if self._listener is not None:
             self._listener.close()
+        if self._station is not None:
+            self._station.close(RESP)
         if self._sweep is not None:
             self._sweep.cancel()
         for connection in list(self.connections):
@@ -106,6 +121,12 @@ class RespServer:
             await asyncio.wait(closed, timeout=max(0.0, deadline - loop.time()))
         for connection in list(self.connections):
             connection.abort()
+
+    def _connection(self) -> RespConnection:
+        return RespConnection(self)
+
+    def _held(self) -> int:
+        return len(self.connections)
 
     def sweep(self, now: float) -> None:
         """Close the connections that have owed us something for too long."""
@@ -134,6 +155,9 @@ class RespConnection(asyncio.Protocol):
         self._peer_reads = True
         self._again: asyncio.Handle | None = None
         self._task: asyncio.Task[bytes] | None = None
+        self._late: ReplyQueue | None = None  # None while every reply goes out at once
+        self._flush_soon: asyncio.Handle | None = None
+        self._is_full = False
         self.closed: asyncio.Future[None] = self._loop.create_future()
 
     # What the loop calls -------------------------------------------------------------------------
@@ -182,17 +206,20 @@ class RespConnection(asyncio.Protocol):
         server.connections.discard(self)
         server.owing.pop(self, None)
         server.door.connections = len(server.connections)
-        if self._again is not None:
-            self._again.cancel()
+        for handle in (self._again, self._flush_soon):
+            if handle is not None:
+                handle.cancel()
+        self._late = None
         if not self.closed.done():
             self.closed.set_result(None)
 
     # What the server calls -----------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Close once what was answered has gone out."""
+        """Close once everything that was begun is answered, and the answers have gone out."""
         self._session.closing = True
-        self._transport.close()
+        if self._late is None:
+            self._transport.close()
 
     def abort(self) -> None:
         """Close now."""
@@ -205,6 +232,10 @@ class RespConnection(asyncio.Protocol):
         """Do the commands that are here, as many as one turn allows, and answer them in one write."""
         if self._waits_for_token or not self._peer_reads:
             return
+        if self._late is not None and self._is_late_full(self._late):
+            self._is_full = True
+            self._transport.pause_reading()
+            return
         session = self._session
         replies: list[bytes] = []
         try:
@@ -213,12 +244,12 @@ class RespConnection(asyncio.Protocol):
             more = False
             session.closing = True
             session.door.malformed += 1
-            replies.append(failure("ERR", error.message))
+            self._put(failure("ERR", error.message), replies)
         answer = b"".join(replies)
         if answer:
             self._transport.write(answer)
         if session.closing:
-            self._transport.close()
+            self.finish()
         elif session.pending is not None:
             self._verify(session.pending)
         elif more:
@@ -238,8 +269,11 @@ class RespConnection(asyncio.Protocol):
             if args is None:
                 return False
             reply = session.execute(args)
-            replies.append(reply)
-            size += len(reply)
+            if self._late is None and isinstance(reply, bytes):
+                replies.append(reply)
+                size += len(reply)
+            else:
+                self._put(reply, replies)
             if session.closing or session.pending is not None or size > HIGH_WATER:
                 break
         return True
@@ -250,6 +284,51 @@ class RespConnection(asyncio.Protocol):
             return
         self._transport.resume_reading()
         self._work()
+
+    # Replies that are late ------------------------------------------------------------------------
+
+    def _put(self, reply: bytes | LateReply, replies: list[bytes]) -> None:
+        """This is the next reply: with those of this turn, or behind the ones that are late."""
+        if self._late is None:
+            if isinstance(reply, bytes):
+                replies.append(reply)
+                return
+            self._late = ReplyQueue()
+        self._late.put(reply)
+        if isinstance(reply, LateReply):
+            reply.tell(self._came)
+
+    def _came(self) -> None:
+        """A late reply is there. Others may come in this turn of the loop: one write for all."""
+        if self._late is not None and self._flush_soon is None:
+            self._flush_soon = self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_soon = None
+        late = self._late
+        if late is None:
+            return
+        answer = late.take()
+        if answer:
+            self._transport.write(answer)
+        if len(late) == 0:
+            self._late = None
+            if self._session.closing:
+                self._transport.close()
+                return
+        if self._is_full and not self._is_late_full(late):
+            self._is_full = False
+            self._go_on()
+
+    def _is_late_full(self, late: ReplyQueue) -> bool:
+        return len(late) >= MAX_LATE or late.waiting_bytes > HIGH_WATER
+
+    def _say(self, reply: bytes) -> None:
+        """Answer, after what is late."""
+        if self._late is None:
+            self._transport.write(reply)
+        else:
+            self._late.put(reply)
 
     def _keep_accounts(self) -> None:
         """Note whether the peer owes us the rest of a command, a token, or to read its answers."""
@@ -303,8 +382,8 @@ class RespConnection(asyncio.Protocol):
             return
         if task.exception() is not None:
             _log.error("a token could not be verified", exc_info=task.exception())
-            self._transport.write(failure("ERR", "internal_error the log of the service says why"))
+            self._say(failure("ERR", "internal_error the log of the service says why"))
             self.finish()
             return
-        self._transport.write(task.result())
+        self._say(task.result())
         self._go_on()

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 from headgate.errors import InvalidInput, InvalidKey, MalformedRequest
 from headgate.priority import DEFAULT_TIER, tier_of
 from headgate.server.resp_door import AuthRequest
+from headgate.server.resp_late import reply_to
 from headgate.server.resp_replies import (
     NIL,
     OK,
     array,
     bulk,
-    decision_reply,
     failure,
     integer,
     mapping,
@@ -23,6 +23,7 @@ from headgate.server.resp_table import Command
 from headgate.server.resp_throttle import read_cost, whole_number
 
 if TYPE_CHECKING:
+    from headgate.server.resp_late import LateReply
     from headgate.server.resp_session import RespSession
 
 __all__ = ["COMMANDS"]
@@ -45,41 +46,41 @@ def _throttle(session: RespSession, args: list[bytes]) -> bytes:
     return door.throttles.answer(key, (args[2], args[3], args[4]), cost, door.now_ns())
 
 
-def _check(session: RespSession, args: list[bytes]) -> bytes:
+def _check(session: RespSession, args: list[bytes]) -> bytes | LateReply:
     priority, start = _priority(args, 3)
     metadata = _metadata(args, start)
     decision = session.door.service.check(_name(args[1]), _tokens(args[2]), metadata, 0, priority)
-    return decision_reply(decision, session.protocol)
+    return reply_to(decision, session.protocol)
 
 
-def _peek(session: RespSession, args: list[bytes]) -> bytes:
+def _peek(session: RespSession, args: list[bytes]) -> bytes | LateReply:
     priority, start = _priority(args, 3)
     metadata = _metadata(args, start)
     decision = session.door.service.peek(_name(args[1]), _tokens(args[2]), metadata, priority)
-    return decision_reply(decision, session.protocol)
+    return reply_to(decision, session.protocol)
 
 
-def _refund(session: RespSession, args: list[bytes]) -> bytes:
+def _refund(session: RespSession, args: list[bytes]) -> bytes | LateReply:
     metadata = _metadata(args, 3)
     decision = session.door.service.refund(_name(args[1]), _tokens(args[2]), metadata)
-    return decision_reply(decision, session.protocol)
+    return reply_to(decision, session.protocol)
 
 
-def _reserve(session: RespSession, args: list[bytes]) -> bytes:
+def _reserve(session: RespSession, args: list[bytes]) -> bytes | LateReply:
     priority, start = _priority(args, 4)
     metadata = _metadata(args, start)
     ttl = _ttl_seconds(args[3])
     held = session.door.service.reserve(_name(args[1]), _tokens(args[2]), metadata, ttl, priority)
-    return decision_reply(held.decision, session.protocol, held.id)
+    return reply_to(held, session.protocol)
 
 
-def _commit(session: RespSession, args: list[bytes]) -> bytes:
+def _commit(session: RespSession, args: list[bytes]) -> bytes | LateReply:
     tokens = _tokens(args[2]) if len(args) == 3 else None
-    return decision_reply(session.door.service.commit(_text(args[1]), tokens), session.protocol)
+    return reply_to(session.door.service.commit(_text(args[1]), tokens), session.protocol)
 
 
-def _release(session: RespSession, args: list[bytes]) -> bytes:
-    return decision_reply(session.door.service.release(_text(args[1])), session.protocol)
+def _release(session: RespSession, args: list[bytes]) -> bytes | LateReply:
+    return reply_to(session.door.service.release(_text(args[1])), session.protocol)
 
 
 # The connection ----------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ __all__ = [
 OK: Final = b"+OK\r\n"
 NIL: Final = {2: b"$-1\r\n", 3: b"_\r\n"}
 _MAX_ERROR: Final = 512
+_DEGRADED: Final = b"$8\r\ndegraded\r\n"
 
 
 def bulk(value: bytes) -> bytes:
@@ -80,7 +81,7 @@ def decision_reply(decision: Decision, protocol: int, reservation: str | None = 
     """The complete answer, times in whole milliseconds, rounded up; -1 for a wait that never ends.
 
     An array in RESP2, and in RESP3 a map with the same values under their names. The id of a
-    reservation comes last.
+    reservation comes after them, and ``degraded`` last, and only when it is true.
     """
     policy = bulk(decision.policy.encode())
     limit: i64 = decision.limit
@@ -92,6 +93,9 @@ def decision_reply(decision: Decision, protocol: int, reservation: str | None = 
         return _decision_map(decision, [limit, remaining, retry, reset, delay], policy, reservation)
     count = 7 if reservation is None else 8
     tail = b"" if reservation is None else bulk(reservation.encode())
+    if decision.degraded:
+        count += 1
+        tail += _DEGRADED
     allowed = 1 if decision.allowed else 0
     head = f"*{count}\r\n:{allowed}\r\n:{limit}\r\n:{remaining}\r\n:{retry}\r\n:{reset}\r\n:{delay}\r\n"
     return head.encode() + policy + tail
@@ -106,6 +110,8 @@ def _decision_map(
     pairs.append((b"policy", policy))
     if reservation is not None:
         pairs.append((b"reservation", bulk(reservation.encode())))
+    if decision.degraded:
+        pairs.append((b"degraded", b"#t\r\n"))
     return mapping(pairs, 3)
 
 

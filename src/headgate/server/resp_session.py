@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mypy_extensions import i64
 
     from headgate.server.resp_door import AuthRequest, RespDoor
+    from headgate.server.resp_late import LateReply
     from headgate.server.resp_table import Command
 
 __all__ = ["RespSession"]
@@ -99,7 +100,7 @@ class RespSession:
         ]
         return mapping(about, protocol)
 
-    def execute(self, args: list[bytes]) -> bytes:
+    def execute(self, args: list[bytes]) -> bytes | LateReply:
         """Do one command; its reply. Empty while a token has to be verified first."""
         self.door.commands += 1
         command = COMMANDS.get(args[0])

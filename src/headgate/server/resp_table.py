@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headgate.server.resp_late import LateReply
     from headgate.server.resp_session import RespSession
 
-    Handler = Callable[[RespSession, list[bytes]], bytes]
+    Handler = Callable[[RespSession, list[bytes]], bytes | LateReply]
 
 __all__ = ["Command"]
 

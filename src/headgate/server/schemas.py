@@ -24,6 +24,7 @@ DECISION_FIELDS: Final = (
     "x-ratelimit-limit",
     "x-ratelimit-remaining",
     "x-ratelimit-reset",
+    "x-headgate-degraded",
 )
 READS: Final = (400, 401, 403, 413, 415, 422)
 """What can be wrong with any request that has a body."""

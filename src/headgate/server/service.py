@@ -2,12 +2,16 @@
 
 REST, the fast lane, batches and RESP all come through here, so that a key that is refused at one door is
 refused at all of them, and in the same words. There are no locks: it all runs on the loop's thread.
+
+Where limits are shared with other nodes an answer may be `Pending`: it comes when the shared counters were
+asked. Whatever is wrong with a request, and whatever is too much, is said at once all the same.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
+from headgate.decision import Decision
 from headgate.errors import InvalidCost, InvalidInput, InvalidKey, Overloaded
 from headgate.priority import tier_of
 from headgate.rate import MAX_LIMIT
@@ -18,10 +22,11 @@ if TYPE_CHECKING:
 
     from mypy_extensions import i64
 
-    from headgate.decision import Decision
     from headgate.engine.engine import Engine
+    from headgate.engine.pending import Pending
     from headgate.engine.reservations import Reservation
     from headgate.engine.stats import Usage
+    from headgate.errors import HeadgateError
     from headgate.server.wire import CheckRequest
 
 __all__ = ["CheckService", "RecentRequests"]
@@ -104,7 +109,7 @@ class CheckService:
         metadata: dict[str, str],
         size: i64 = 0,
         priority: object = None,
-    ) -> Decision:
+    ) -> Decision | Pending[Decision]:
         """Decide, and spend when it passes.
 
         Args:
@@ -119,7 +124,11 @@ class CheckService:
             Overloaded: the service has more to do than it can. Nothing was spent either.
         """
         decision = self.decide(key, tokens, metadata, size, priority)
-        if not decision.allowed and self.overload.is_refusal(decision):
+        if (
+            isinstance(decision, Decision)
+            and not decision.allowed
+            and self.overload.is_refusal(decision)
+        ):
             raise Overloaded(decision)
         return decision
 
@@ -130,7 +139,7 @@ class CheckService:
         metadata: dict[str, str],
         size: i64,
         priority: object,
-    ) -> Decision:
+    ) -> Decision | Pending[Decision]:
         """`check`, with a refusal for what is too much in place of the error; see `Overload.is_refusal`."""
         attributes = self.attributes(key, tokens, metadata)
         self.overload.asked += 1
@@ -138,13 +147,15 @@ class CheckService:
             shed = self.overload.refusal(self._tier(attributes, priority))
             if shed is not None:
                 return shed
-        decision = self.engine.check(attributes, tokens)
+        decision = self.engine.begin_check(attributes, tokens)
         if key is not None and self.remembers:
             self._recent.put(key, attributes, size)
         return decision
 
-    def check_all(self, checks: Sequence[CheckRequest]) -> list[Decision]:
+    def check_all(self, checks: Sequence[CheckRequest]) -> list[Decision | Pending[Decision]]:
         """Decide each for itself, in order; what is too much now is refused with a decision of its own.
+
+        All are begun before any is waited for.
 
         Raises:
             InvalidInput: one of them breaks a constraint; the context's ``index`` says which. Nothing
@@ -157,7 +168,7 @@ class CheckService:
             except InvalidInput as error:
                 error.context["index"] = len(prepared)
                 raise
-        decisions: list[Decision] = []
+        decisions: list[Decision | Pending[Decision]] = []
         for place, one in enumerate(checks):
             attributes = prepared[place]
             self.overload.asked += 1
@@ -166,24 +177,26 @@ class CheckService:
                 if shed is not None:
                     decisions.append(shed)
                     continue
-            decisions.append(self.engine.check(attributes, one.tokens))
+            decisions.append(self.engine.begin_check(attributes, one.tokens))
             if one.key is not None and self.remembers:
                 self._recent.put(one.key, attributes, _SMALL)
         return decisions
 
     def peek(
         self, key: str | None, tokens: i64, metadata: dict[str, str], priority: object = None
-    ) -> Decision:
+    ) -> Decision | Pending[Decision]:
         """What `check` would answer; nothing is spent. Raises `Overloaded` as it does."""
         attributes = self.attributes(key, tokens, metadata)
         self.overload.asked += 1
         if self.overload.sheds:
             self.overload.require_room(self._tier(attributes, priority))
-        return self.engine.peek(attributes, tokens)
+        return self.engine.begin_peek(attributes, tokens)
 
-    def refund(self, key: str | None, tokens: i64, metadata: dict[str, str]) -> Decision:
+    def refund(
+        self, key: str | None, tokens: i64, metadata: dict[str, str]
+    ) -> Decision | Pending[Decision]:
         """Give cost back; how things stand afterwards."""
-        return self.engine.refund(self.attributes(key, tokens, metadata), tokens)
+        return self.engine.begin_refund(self.attributes(key, tokens, metadata), tokens)
 
     def reserve(
         self,
@@ -192,7 +205,7 @@ class CheckService:
         metadata: dict[str, str],
         ttl_seconds: float,
         priority: object = None,
-    ) -> Reservation:
+    ) -> Reservation | Pending[Reservation]:
         """Set cost aside until it is committed, released, or the time is over.
 
         Raises `Overloaded` as `check` does. What ends a hold, or gives back, is never shed: it is the end of
@@ -202,18 +215,20 @@ class CheckService:
         self.overload.asked += 1
         if self.overload.sheds:
             self.overload.require_room(self._tier(attributes, priority))
-        reservation = self.engine.reserve(attributes, tokens, int(ttl_seconds * _NS))
+        reservation = self.engine.begin_reserve(attributes, tokens, int(ttl_seconds * _NS))
         if key is not None and self.remembers:
             self._recent.put(key, attributes, _SMALL)
         return reservation
 
-    def commit(self, reservation_id: str, tokens: int | None = None) -> Decision:
+    def commit(
+        self, reservation_id: str, tokens: int | None = None
+    ) -> Decision | Pending[Decision | HeadgateError]:
         """Settle a reservation at its real cost, or at the reserved one when None."""
-        return self.engine.commit(reservation_id, tokens)
+        return self.engine.begin_commit(reservation_id, tokens)
 
-    def release(self, reservation_id: str) -> Decision:
+    def release(self, reservation_id: str) -> Decision | Pending[Decision | HeadgateError]:
         """Give a whole reservation back."""
-        return self.engine.release(reservation_id)
+        return self.engine.begin_commit(reservation_id, 0)
 
     def usage(self, key: str) -> list[Usage]:
         """What a key has spent and has left, under every limit that its last request met."""

@@ -30,6 +30,8 @@ def single_decisions(draw: st.DrawFn) -> Decision:
         draw(st.one_of(st.just(0), WAITS)) if retry == 0 else 0,
         draw(NAMES),
         draw(WAITS.filter(bool)),
+        (),
+        draw(st.booleans()),
     )
 
 
@@ -49,6 +51,7 @@ def nested_decisions(draw: st.DrawFn) -> Decision:
         top.policy,
         top.window_ns,
         tuple(levels),
+        any(level.degraded for level in levels),
     )
 
 
@@ -68,6 +71,7 @@ def assert_same_members(ours: dict[str, object], decision: Decision) -> None:
             assert rounded_up(float(str(ours[name])), value)
         else:
             assert ours[name] == value
+    assert ("degraded" in ours) == decision.degraded
 
 
 @given(DECISIONS)
