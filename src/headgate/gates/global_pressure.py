@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from math import isfinite
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from headgate.backpressure.global_pressure import (
     Publisher,
@@ -34,6 +34,14 @@ _MOST_CAPACITY: Final = 1e9
 _MOST_TIMEOUT: Final = 10.0
 # A board that hangs takes a twentieth of the time at most: after 50 ms in vain it is left alone for a second.
 _PAUSE_FACTOR: Final = 20
+
+
+class _Errand(NamedTuple):
+    """Something to do on the board, and since when."""
+
+    board: PressureBoard
+    start: int
+    note: PressureNote | None
 
 
 @final
@@ -188,31 +196,15 @@ class GlobalPressure:
         Returns:
             Whether the board worked.
         """
-        board = self._board
-        start = self.clock.now_ns()
-        if board is None or self._is_pausing(start):
-            return False
-        listens = self._listens()
-        note = self.note()
-        if note is None and listens:
-            return self.connected
-        try:
-            notes = list(board.exchange(note))
-        except Exception as error:  # noqa: BLE001 - whatever a store fails with, this node goes on
-            self._failed(start, error)
-            return False
-        if not self.connected:
-            self.connected = True
-            _log.info("the board of pressures works again")
-        for each in notes:
-            self.hear(each)
-        return True
+        found = self._begin()
+        return found if isinstance(found, bool) else self._ask(found)
 
     async def exchange_async(self) -> bool:
-        """`exchange`, in a thread, so that the event loop does not wait for the store."""
+        """`exchange`; what has to wait for the store does so in a thread, and not in the event loop."""
         import asyncio  # noqa: PLC0415 - the caller runs in a loop: it is loaded already
 
-        return await asyncio.to_thread(self.exchange)
+        found = self._begin()
+        return found if isinstance(found, bool) else await asyncio.to_thread(self._ask, found)
 
     async def run(self, interval: float = 0.1) -> None:
         """Exchange again and again, this many seconds apart; for a task that is cancelled at the end."""
@@ -224,6 +216,30 @@ class GlobalPressure:
         """Close the connections that were opened here."""
         if self._board is not None:
             self._board.close()
+
+    def _begin(self) -> bool | _Errand:
+        """What to do on the board; a bool when there is nothing: whether it works."""
+        start = self.clock.now_ns()
+        if self._board is None or self._is_pausing(start):
+            return False
+        listens = self._listens()
+        note = self.note()
+        if note is None and listens:
+            return self.connected
+        return _Errand(self._board, start, note)
+
+    def _ask(self, errand: _Errand) -> bool:
+        try:
+            notes = list(errand.board.exchange(errand.note))
+        except Exception as error:  # noqa: BLE001 - whatever a store fails with, this node goes on
+            self._failed(errand.start, error)
+            return False
+        if not self.connected:
+            self.connected = True
+            _log.info("the board of pressures works again")
+        for each in notes:
+            self.hear(each)
+        return True
 
     def _listens(self) -> bool:
         """Whether what the others leave is heard at once."""

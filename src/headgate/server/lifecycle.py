@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,20 +29,21 @@ from headgate.server.guarded_store import GuardedStore
 from headgate.server.heads import HeadBook
 from headgate.server.lane import CheckLane
 from headgate.server.listener import HttpServer, http_config
+from headgate.server.neighbours import sharing_pressure
 from headgate.server.overload import Overload
 from headgate.server.policies import PolicyDesk
 from headgate.server.pressure import Pressure, own_monitor
 from headgate.server.resp import build_resp
 from headgate.server.service import CheckService
+from headgate.server.station import REST
 from headgate.server.wire import decode_check
 from headgate.wiring import keep_snapshot, open_configured_store, read_snapshot, wire
 
 if TYPE_CHECKING:
-    import socket
-
     from headgate.clock import Clock
     from headgate.engine.ports import Store
     from headgate.gates.load_monitor import LoadMonitor
+    from headgate.server.station import Station
     from headgate.settings import Settings
 
 __all__ = ["Running", "run", "serve"]
@@ -79,7 +81,10 @@ def run(settings: Settings) -> None:
 
 
 async def serve(
-    settings: Settings, started: Callable[[Running], None], clock: Clock | None = None
+    settings: Settings,
+    started: Callable[[Running], None],
+    clock: Clock | None = None,
+    station: Station | None = None,
 ) -> None:
     """Serve until stopped.
 
@@ -88,6 +93,7 @@ async def serve(
         started: is called once connections are accepted.
         clock: for tests; the system's when left out. With one of a test's own the service does not
             watch its load: the test says what the pressure is.
+        station: of a worker, which has its listeners from its supervisor.
 
     Raises:
         ConfigurationError: the service cannot start as it is configured.
@@ -95,10 +101,10 @@ async def serve(
     watched = clock is None and settings.backpressure
     monitor = own_monitor() if watched else None
     clock = clock or SystemClock()
-    listener = bind(settings.host, settings.port)
+    listener = bind(settings.host, settings.port) if station is None else station.listeners[REST]
     try:
         with open_configured_store(settings, clock) as store:
-            service = _Service(settings, store, clock)
+            service = _Service(settings, store, clock, station)
             await service.serve(listener, started, monitor)
     finally:
         listener.close()
@@ -107,7 +113,9 @@ async def serve(
 class _Service:
     """One service, from its parts to its end."""
 
-    def __init__(self, settings: Settings, store: Store, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, clock: Clock, station: Station | None = None
+    ) -> None:
         self._settings = settings
         store = GuardedStore(store, clock)
         wired = wire(settings, store, clock)
@@ -124,6 +132,7 @@ class _Service:
             pressure=Pressure(overload, clock),
             top_denied=wired.top_keys,
             version=_version(),
+            station=station,
         )
         if settings.fast_lane:
             heads = HeadBook(gatekeeper, settings.max_check_bytes)
@@ -152,7 +161,9 @@ class _Service:
         raise_file_limit(settings.max_connections + _SPARE_FILES)
         config = http_config(settings, self._context, self._connections)
         context = self._context
-        server = HttpServer(config, self._connections, context.pressure, self._begin_drain)
+        server = HttpServer(
+            config, self._connections, context.pressure, self._begin_drain, context.station
+        )
         # Before the first port is open: who sees one may send a signal.
         with server.capture_signals():
             await self._serve(server, listener, started, monitor)
@@ -176,8 +187,10 @@ class _Service:
 
         running = Running(listener.getsockname()[1], resp_port, server.stop, self._context)
         try:
-            listen(listener)
-            await server.serve_until_stopped(listener, begin)
+            async with sharing_pressure(self._settings, _node(running), self._context.pressure):
+                if self._context.station is None:  # else the supervisor does, once all are ready
+                    listen(listener)
+                await server.serve_until_stopped(listener, begin)
         finally:
             for task in tasks:
                 task.cancel()
@@ -267,6 +280,11 @@ def _announce(running: Running) -> None:
         f"{policies} policies, data in {settings.data_dir}\n"
     )
     sys.stdout.flush()
+
+
+def _node(running: Running) -> str:
+    """The name of this node among those of its cluster."""
+    return running.context.settings.node or f"{socket.gethostname()}:{running.port}"
 
 
 def _configure_logging(level: str) -> None:

@@ -3,13 +3,17 @@
 What it goes by is how late its event loop is, and nothing else. Shedding makes that better, and whatever
 is short (processor time that other programs take, memory that is swapped out) makes it worse. A busy
 processor alone is no overload for one loop on one of several: it may be busy, and in time.
+
+In a cluster it is raised to the mean of all nodes when most of them are in trouble; see docs/adr/0114. What
+the service says of itself in X-Pressure stays its own, so that who spreads load can tell nodes apart.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
+from headgate.backpressure.global_pressure import outliers
 from headgate.backpressure.pressure_header import format_pressure
 from headgate.clock import NS_PER_MS, SystemClock
 from headgate.gates.load_monitor import LoadMonitor
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headgate.clock import Clock
+    from headgate.gates.global_pressure import GlobalPressure
     from headgate.gates.load_report import LoadReport
     from headgate.server.overload import Overload
 
@@ -55,6 +60,7 @@ class Pressure:
 
     Attributes:
         field: the value of X-Pressure; the same object until it changes.
+        own: the pressure of this node alone.
         admitted: the share of what was asked that was not shed, lately.
         report: what the monitor said last; None before it did.
         followers: called with each new pressure.
@@ -66,7 +72,10 @@ class Pressure:
         self._asked = 0
         self._measured = self._wall_ms()
         self._shed = 0
+        self._now = 0.0
+        self._cluster: GlobalPressure | None = None
         self._worded: tuple[float, float, int] = (0.0, 1.0, self._wall_ms())
+        self.own = 0.0
         self.admitted = 1.0
         self.report: LoadReport | None = None
         self.followers: list[Callable[[float], object]] = []
@@ -74,8 +83,34 @@ class Pressure:
 
     @property
     def value(self) -> float:
-        """The pressure: 0 idle, 1 at the limit."""
+        """The pressure that the service goes by: 0 idle, 1 at the limit."""
         return self._overload.pressure
+
+    def local(self) -> float:
+        """What this node alone would shed by now; what it tells the other nodes."""
+        return self._now
+
+    def join(self, cluster: GlobalPressure) -> None:
+        """Go by the cluster's pressure, too; its local source is `local`."""
+        self._cluster = cluster
+
+    def cluster_members(self) -> dict[str, Any] | None:
+        """How the nodes stand, as JSON; None for a node on its own.
+
+        ``pressure`` is what the cluster adds up to here, ``nodes`` what each node told, ``sick`` those that
+        should get no work for now, and ``connected`` whether the store of pressures answers.
+        """
+        view = self._cluster
+        if view is None:
+            return None
+        nodes = view.nodes()
+        return {
+            "node": view.node,
+            "pressure": round(view.pressure(), 4),
+            "nodes": {name: round(pressure, 4) for name, pressure in sorted(nodes.items())},
+            "sick": outliers(nodes),
+            "connected": view.connected,
+        }
 
     def observe(self, report: LoadReport) -> None:
         """Hear of a sample; a listener of the monitor.
@@ -87,13 +122,17 @@ class Pressure:
         self.tell(report.pressure, min(report.pressure, report.raw))
 
     def tell(self, pressure: float, now: float | None = None) -> None:
-        """Hear of the pressure, and of what it is just now when that is less."""
+        """Hear of the pressure of this node, and of what it is just now when that is less."""
+        self.own = pressure
+        self._now = acting = pressure if now is None else now
+        if self._cluster is not None:
+            acting = self._cluster.pressure()
         shed_before = self._overload.sheds
-        self._overload.look(pressure, pressure if now is None else now)
+        self._overload.look(max(pressure, acting), acting)
         if self._overload.sheds != shed_before:
             self._log_change()
         for follower in self.followers:
-            follower(pressure)
+            follower(self._overload.pressure)
         wall = self._wall_ms()
         shown, admitted, since = self._worded
         old = not 0 <= wall - since < _RENEW_MS

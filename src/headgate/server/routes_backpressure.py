@@ -67,8 +67,10 @@ def _in_force(context: Context) -> dict[str, Any]:
     overload, rules = context.service.overload, context.backpressure.rules
     report = context.pressure.report
     circuit = context.store.breaker.report()
+    cluster = context.pressure.cluster_members()
     return {
         "pressure": round(overload.pressure, 4),
+        "own": round(context.pressure.own, 4),
         "cause": "" if report is None else report.cause,
         "admitted": round(context.pressure.admitted, 4),
         "load_threshold": rules.load_threshold,
@@ -87,6 +89,7 @@ def _in_force(context: Context) -> dict[str, Any]:
         "adaptive": {
             name: round(factor, 4) for name, factor in context.service.engine.factors().items()
         },
+        **({} if cluster is None else {"cluster": cluster}),
     }
 
 

@@ -8,7 +8,9 @@ import json
 import pytest
 
 from headgate.engine.engine import Engine
+from headgate.engine.pressures import PressureNote, Pressures
 from headgate.errors import Overloaded
+from headgate.gates.global_pressure import GlobalPressure
 from headgate.gates.load_report import LoadReport
 from headgate.policy.model import Policy
 from headgate.server.auth import Gatekeeper
@@ -256,3 +258,68 @@ def test_followers_hear_of_it(setup):
     pressure.followers.append(heard.append)
     pressure.tell(0.3)
     assert (heard, pressure.value) == ([0.3], 0.3)
+
+
+# In a cluster ---------------------------------------------------------------------------------------
+
+
+class Cluster:
+    """This node among others that say what they are told to say."""
+
+    def __init__(self, setup: Setup, others: dict[str, float]) -> None:
+        self.pressure = Pressure(setup.overload, setup.clock)
+        self.board = Pressures(setup.clock)
+        self.view = GlobalPressure(
+            "here", self.pressure.local, shared=self.board, clock=setup.clock
+        )
+        self.pressure.join(self.view)
+        for name, value in others.items():
+            self.view.hear(PressureNote(name, value, 1.0, 1))
+
+
+def test_one_sick_node_makes_nobody_else_shed(setup):
+    cluster = Cluster(setup, {"b": 2.0, "c": 0.1, "d": 0.2})
+    for _ in range(10):
+        setup.clock.advance(0.1)
+        cluster.pressure.tell(0.3)
+    assert not setup.overload.sheds
+    assert cluster.pressure.value == 0.3
+    assert cluster.pressure.cluster_members() == {
+        "node": "here",
+        "pressure": 0.3,
+        "nodes": {"b": 2.0, "c": 0.1, "d": 0.2, "here": 0.3},
+        "sick": ["b"],
+        "connected": True,
+    }
+
+
+def test_a_cluster_in_trouble_sheds_as_one_and_each_node_speaks_for_itself(setup):
+    cluster = Cluster(setup, {"b": 2.0, "c": 1.8, "d": 1.9})
+    heard: list[float] = []
+    cluster.pressure.followers.append(heard.append)
+    for _ in range(3):
+        setup.clock.advance(0.1)
+        cluster.pressure.tell(0.3)
+    assert setup.overload.sheds
+    assert cluster.pressure.value == heard[-1] == pytest.approx(6.0 / 4)
+    assert cluster.pressure.own == 0.3
+    assert cluster.pressure.field.startswith(b"v=1;p=.3;")
+    assert cluster.pressure.cluster_members()["sick"] == []
+
+
+def test_what_was_told_fades_to_the_nodes_own(setup):
+    cluster = Cluster(setup, {"b": 2.0, "c": 1.8, "d": 1.9})
+    setup.clock.advance(20.0)
+    cluster.pressure.tell(0.3)
+    assert cluster.pressure.value == 0.3
+
+
+def test_a_stall_that_is_over_is_not_told_to_the_others(setup):
+    cluster = Cluster(setup, {})
+    cluster.pressure.observe(LoadReport(0, 1.9, 0.0, "loop_lag", False, {}))
+    assert cluster.pressure.value == 1.9
+    assert cluster.view.note() == PressureNote("here", 0.0, 1.0, setup.clock.wall_ns() // 10**6)
+
+
+def test_a_node_on_its_own_has_no_cluster(setup):
+    assert Pressure(setup.overload, setup.clock).cluster_members() is None
