@@ -23,6 +23,8 @@ __all__ = [
     "RESERVE",
     "SETTLE",
     "STORE_EPOCH_NS",
+    "UNKNOWN_HOLD",
+    "UNREADABLE",
     "Answer",
     "Counter",
     "CounterStore",
@@ -48,6 +50,12 @@ RESERVE: Final = 5
 """`CHECK`, and when it passes keep a hold of this id that is released when `Question.ttl_us` is over."""
 SETTLE: Final = 6
 """End a hold at its real cost, whichever node opened it."""
+
+UNKNOWN_HOLD: Final = "unknown_hold"
+"""`Answer.failed` of a `SETTLE`: the hold was settled, has expired, or never was."""
+UNREADABLE: Final = "unreadable"
+"""`Answer.failed`: what the store has at one of the keys is not ours. Nothing was spent, on any level; the
+caller treats this question as one that the store did not answer. Others of the batch are not concerned."""
 
 
 @final
@@ -156,9 +164,11 @@ class Standing:
     """How one level stands, as `headgate.algorithms.base.Algorithm` words it.
 
     Attributes:
-        wait_ns: before the question's cost passes (`NEVER`: it never does). For a level of a `CHECK` it is
-            what was true before anything was spent; the other three are how things stand afterwards.
-        delay_ns: of a queueing limit.
+        wait_ns: before the cost passes (`NEVER`: it never does). Of a `CHECK`, `PEEK` or `RESERVE` it is for
+            the question's cost, and was true before anything was spent; of the other kinds it is for a cost
+            of 1, and true afterwards.
+        delay_ns: of a queueing limit, as ``wait_ns``; 0 when that is not 0. The other two are how things
+            stand afterwards.
         remaining: the largest cost that passes now.
         reset_ns: the wait until the whole allowance is back.
         limit: in force, which need not be the one that the question came with.
@@ -196,7 +206,8 @@ class Answer:
         held: of a `RENEW`: how many of those granted the store counts as leased.
         again_ns: of a `RENEW` that got less than it asked for: when it is worth asking again.
         outstanding: of a `RENEW`: what all nodes hold of this key.
-        failed: "" or why the question could not be carried out: "unknown_hold".
+        failed: "" or why the question could not be carried out: `UNKNOWN_HOLD` or `UNREADABLE`. There are no
+            standings then.
     """
 
     __slots__ = ("again_ns", "at_us", "failed", "granted", "held", "outstanding", "standings")
