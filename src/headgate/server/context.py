@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from headgate.server.pressure import Pressure
     from headgate.server.resp_door import RespDoor
     from headgate.server.service import CheckService
+    from headgate.server.station import Station
     from headgate.settings import Settings
 
 __all__ = ["Context", "TopDenied"]
@@ -43,6 +44,7 @@ class Context:
         resp: what the connections of the RESP door share.
         answered: (route, method, status) -> how many requests the routes answered.
         draining: the service is about to stop.
+        station: of a worker that serves beside others; None for a service of one process.
     """
 
     settings: Settings
@@ -61,3 +63,4 @@ class Context:
     resp: RespDoor | None = None
     answered: dict[tuple[str, str, int], int] = field(default_factory=dict)
     draining: bool = False
+    station: Station | None = None

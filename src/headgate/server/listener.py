@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 from uvicorn import Config, Server
 
 from headgate.errors import ConfigurationError
+from headgate.server.acceptor import take_queue
 from headgate.server.connections import Connections
 from headgate.server.pressure import FIELD, Pressure
 from headgate.server.protocol import HttpConnection
+from headgate.server.station import REST
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from headgate.server.context import Context
+    from headgate.server.station import Station
     from headgate.settings import Settings
 
 __all__ = ["HttpServer", "http_config"]
@@ -75,6 +78,7 @@ class HttpServer(Server):
         connections: all connections.
         pressure: goes with every answer.
         on_drain: is called when the service begins to stop.
+        station: of a worker, which accepts in turn with others.
     """
 
     def __init__(
@@ -83,8 +87,10 @@ class HttpServer(Server):
         connections: Connections,
         pressure: Pressure,
         on_drain: Callable[[], object],
+        station: Station | None = None,
     ) -> None:
         super().__init__(config)
+        self._station = station
         self._pressure = pressure
         self._fields: list[tuple[bytes, bytes]] = []
         self._connections = connections
@@ -101,7 +107,7 @@ class HttpServer(Server):
     ) -> None:
         """Accept connections on this socket until `stop`."""
         self._on_start = started
-        await self.serve(sockets=[listener])
+        await self.serve(sockets=[listener] if self._station is None else [])
 
     def stop(self) -> None:
         """Begin to stop."""
@@ -109,6 +115,8 @@ class HttpServer(Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self._station is not None:
+            self._station.attend(REST, self._connection, self._held, self.tls)
         await self.on_tick(0)  # the date header is there before the first request
         self._on_start()
 
@@ -123,9 +131,35 @@ class HttpServer(Server):
         return ending
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
         self._on_drain()
-        self._connections.drain(asyncio.get_running_loop())
+        self._connections.drain(loop)
+        if self._station is not None:
+            self._station.close(REST)
+        # Who was let into the queue is answered; to close the listener would cut them off.
+        for waiting in [one for listener in sockets or () for one in take_queue(listener)]:
+            task = loop.create_task(self._take(waiting))
+            self.server_state.tasks.add(task)  # which are waited for
+            task.add_done_callback(self.server_state.tasks.discard)
         await super().shutdown(sockets)
+
+    async def _take(self, accepted: socket.socket) -> None:
+        """A connection that nobody accepted yet; one that is gone is no loss."""
+        loop = asyncio.get_running_loop()
+        accepted.settimeout(0)
+        with contextlib.suppress(OSError):
+            await loop.connect_accepted_socket(self._connection, accepted, ssl=self.tls)
+
+    def _connection(self) -> asyncio.Protocol:
+        """The protocol of a new connection, as uvicorn makes them."""
+        build: Any = self.config.http_protocol_class
+        connection: asyncio.Protocol = build(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return connection
+
+    def _held(self) -> int:
+        return len(self._connections.open)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -88,6 +88,7 @@ class RespServer:
         self.connections: set[RespConnection] = set()
         self.owing: dict[RespConnection, float] = {}
         self._station = station
+        self.is_stopping = False
         self._listener: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None
         door.describe = lambda sections: describe(door, sections)
@@ -110,6 +111,7 @@ class RespServer:
             self._listener.close()
         if self._station is not None:
             self._station.close(RESP)
+        self.is_stopping = True
         if self._sweep is not None:
             self._sweep.cancel()
         for connection in list(self.connections):
@@ -176,6 +178,8 @@ class RespConnection(asyncio.Protocol):
             self._session.closing = True
             self._transport.write(failure("ERR", "max number of clients reached; try again later"))
             self._transport.close()
+        elif server.is_stopping:
+            self.finish()
         elif not self._session.is_known:
             self._owe()
 
