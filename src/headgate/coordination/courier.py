@@ -103,16 +103,17 @@ class Courier:
         self._batches_sent = self._sent = self._unanswered = self._refused = self._largest = 0
         self._sizes = [0] * _SIZES
         self._busy = 0.0
+        self._failure = ""
 
     def send(self, question: Question, done: Done) -> None:
         """Carry the question; ``done`` gets the answer, or None when nothing is known of it.
 
-        It is called later, except when too many wait already or the courier is closed: then at once.
+        It is called in a later turn of the loop. None comes at once when too many wait already, or when the
+        courier is closed.
         """
         waiting = self._questions
         if len(waiting) >= self._backlog:
-            self._refused += 1
-            _tell(done, None)
+            self._refuse(done)
             return
         waiting.append(question)
         self._dones.append(done)
@@ -161,6 +162,11 @@ class Courier:
         self._in_flight = self._starting = 0  # of tasks that never had their turn
         self._give_up_waiting()
 
+    def _refuse(self, done: Done) -> None:
+        self._refused += 1
+        if not self._loop.is_closed():
+            self._loop.call_soon(_tell, done, None)
+
     def _linger_over(self) -> None:
         self._timer = None
         if self._questions:
@@ -191,7 +197,7 @@ class Courier:
             self._in_flight -= 1
             return
         began = self._loop.time()
-        answers: Sequence[Answer] | None = None
+        answers: Sequence[Answer | None] | None = None
         try:
             answers = await self._ask(questions)
         finally:
@@ -222,16 +228,16 @@ class Courier:
         self._largest = max(self._largest, count)
         self._sizes[min(_SIZES - 1, (count - 1).bit_length())] += 1
 
-    async def _ask(self, questions: list[Question]) -> Sequence[Answer] | None:
+    async def _ask(self, questions: list[Question]) -> Sequence[Answer | None] | None:
         """The answers; None when they did not come."""
         try:
             async with asyncio.timeout(self._timeout):
                 answers = await self._store.ask(questions)
         except StoreUnavailable as error:
-            _log.debug("%d questions were not answered: %s", len(questions), error)
+            self._failed(error.message)
             return None
         except TimeoutError:
-            _log.debug("%d questions were not answered within %g s", len(questions), self._timeout)
+            self._failed(f"there is no answer within {self._timeout:g} s")
             self._give_up_waiting()
             return None
         except Exception:  # noqa: BLE001 - whoever waits must learn that nothing comes
@@ -240,15 +246,21 @@ class Courier:
         if len(answers) != len(questions):
             _log.error("a defect: %d answers came to %d questions", len(answers), len(questions))
             return None
+        self._failure = ""
         return answers
 
-    def _deliver(self, dones: list[Done], answers: Sequence[Answer] | None) -> None:
+    def _failed(self, why: str) -> None:
+        """Say why, once until it is another reason or answers have come in between."""
+        if why != self._failure:
+            self._failure = why
+            _log.warning("the shared counters do not answer: %s", why)
+
+    def _deliver(self, dones: list[Done], answers: Sequence[Answer | None] | None) -> None:
         if answers is None:
-            self._unanswered += len(dones)
-            for done in dones:
-                _tell(done, None)
-            return
+            answers = [None] * len(dones)
         for done, answer in zip(dones, answers, strict=True):
+            if answer is None:
+                self._unanswered += 1
             try:
                 done(answer)
             except Exception:  # noqa: BLE001 - the others must get theirs
@@ -272,7 +284,7 @@ class Courier:
             _log.exception("a defect: what was to happen later failed")
 
 
-def _tell(done: Done, answer: Answer | None) -> None:
+def _tell(done: Done, answer: None) -> None:
     try:
         done(answer)
     except Exception:  # noqa: BLE001 - likewise

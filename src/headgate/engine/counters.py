@@ -234,11 +234,14 @@ class Answer:
 class CounterStore(Protocol):
     """Where shared counters are kept. Adapters pass ``tests/contract/test_counter_store.py``."""
 
-    async def ask(self, questions: Sequence[Question]) -> list[Answer]:
+    async def ask(self, questions: Sequence[Question]) -> Sequence[Answer | None]:
         """Carry all of them out, in order; one round trip where the store allows it.
 
+        A store of several servers answers None to a question of which nothing is known, because a server that
+        it needs is away.
+
         Raises:
-            StoreUnavailable: it is not known what became of them.
+            StoreUnavailable: it is not known what became of any.
         """
 
     async def leases(self, counter: Counter, key: str) -> list[tuple[str, int, int]]:
