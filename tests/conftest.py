@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import servers, valkeys
+from tests.support import etcds, servers, valkeys
 from tests.support.build import compiled_build
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if servers.in_ci
 # What a test with this marker needs before it starts: any one of the programs.
 NEEDS = {
     "needs_redis": ("valkey-server", "redis-server"),
+    "needs_etcd": ("etcd",),
     "needs_nginx": ("nginx",),
     "needs_wrk": ("wrk",),
 }
@@ -56,6 +57,13 @@ def anyio_backend() -> str:
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
     """One Redis or Valkey for the session. Tests share it: use keys of your own, or flush it."""
     with servers.redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def etcd_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[etcds.EtcdCluster]:
+    """One etcd for the session. Tests share it: use a name of your own for the cluster of nodes."""
+    with etcds.etcd_cluster(tmp_path_factory.mktemp("etcd"), members=1) as server:
         yield server
 
 

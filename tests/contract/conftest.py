@@ -1,7 +1,8 @@
-"""Every store passes the same tests: the one in memory, SQLite, and a real PostgreSQL."""
+"""Every store passes the same tests: in memory, SQLite, and a real PostgreSQL, etcd and Redis."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,12 +12,14 @@ from headgate.policy.model import Policy
 from headgate.server.guarded_store import GuardedStore
 from headgate.storage import open_store
 from headgate.testing import ManualClock
+from tests.support.agreements import etcd_agreement, new_cluster
 from tests.support.postgres import postgres_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STORES = ("memory", "sqlite", "postgresql")
+AGREED = ("etcd",)
 GUARDED = "memory behind its breaker"
 
 
@@ -61,8 +64,38 @@ def durable_url(request, tmp_path):
     return url_of(request.param, request, tmp_path)
 
 
-@pytest.fixture(params=(*STORES, GUARDED))
+@pytest.fixture
+def agreements(request, tmp_path, clock):
+    """Makes agreements of nodes of one cluster, which nobody else is in: ``agreements("etcd")``."""
+    made = []
+    cluster = new_cluster()
+
+    def make(kind, **settings):
+        server = request.getfixturevalue(f"{kind}_server")
+        directory = tmp_path / f"node{len(made)}"
+        made.append(etcd_agreement(server.endpoints, cluster, clock, directory, **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        asyncio.run(each.close())
+
+
+@pytest.fixture(params=(*STORES[1:], *AGREED))
+def reopen(request, tmp_path, clock):
+    """Opens a store that outlives its process; each time it is called, the same one again."""
+    if request.param in AGREED:
+        make = request.getfixturevalue("agreements")
+        return lambda: make(request.param).store
+    url = url_of(request.param, request, tmp_path)
+    return lambda: open_store(url, clock)
+
+
+@pytest.fixture(params=(*STORES, GUARDED, *AGREED))
 def store(request, tmp_path, clock):
+    if request.param in AGREED:
+        yield request.getfixturevalue("agreements")(request.param).store
+        return
     with open_store(url_of(request.param, request, tmp_path), clock) as opened:
         guarded = GuardedStore(opened, clock, failure_threshold=1_000)
         yield guarded if request.param == GUARDED else opened

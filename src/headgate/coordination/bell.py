@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
 __all__ = ["Bell"]
 
@@ -23,7 +23,7 @@ class Bell:
         self._listeners: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
         self._closed = False
 
-    async def rings(self) -> AsyncIterator[None]:
+    async def rings(self) -> AsyncGenerator[None]:
         """Yields at once, and then after each ring; ends when the bell is closed."""
         heard = asyncio.Event()
         heard.set()

@@ -1,0 +1,42 @@
+"""Agreements of nodes of one cluster, on real servers, as `headgate.wiring` makes them."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from headgate.coordination.etcd_backend import EtcdBackend
+from headgate.coordination.etcd_client import EtcdAccess, EtcdClient
+from headgate.coordination.last_known import LastKnown
+from headgate.coordination.shared_agreement import SharedAgreement
+from headgate.storage.agreed import AgreedStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headgate.clock import Clock
+
+_NAMES = count()
+TTL_NS = 10**9
+
+
+def new_cluster() -> str:
+    """A name that no other test uses on a server that they share."""
+    return f"cluster{next(_NAMES)}"
+
+
+def etcd_agreement(
+    endpoints: str,
+    cluster: str,
+    clock: Clock,
+    directory: Path,
+    *,
+    ttl_ns: int = TTL_NS,
+    **access: Any,
+) -> SharedAgreement:
+    """One node's; its file is in the directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    backend = EtcdBackend(EtcdClient(EtcdAccess(endpoints, **access)), cluster)
+    file = LastKnown(directory / "last-known.json", cluster)
+    return SharedAgreement(backend, clock, partial(AgreedStore, clock=clock), file, ttl_ns)
