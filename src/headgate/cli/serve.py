@@ -28,7 +28,7 @@ def serve_command() -> Any:
         finishes what was asked, keeps its counters, and ends with exit code 0.
         """
         settings = Settings.load(os.environ, **options)
-        from headgate.server.lifecycle import run
+        from headgate.server import run
 
         run(settings)
 

@@ -22,6 +22,11 @@ def run(settings: Settings) -> None:
         ConfigurationError: the service cannot start as it is configured.
     """
     # Whoever needs a part of this package, such as the renderer, need not load all of it.
-    from headgate.server.lifecycle import run as run_service  # noqa: PLC0415
+    if settings.workers > 1:
+        from headgate.server.workers import run_workers  # noqa: PLC0415
 
-    run_service(settings)
+        run_workers(settings)
+    else:
+        from headgate.server.lifecycle import run as run_service  # noqa: PLC0415
+
+        run_service(settings)

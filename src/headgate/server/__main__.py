@@ -6,7 +6,7 @@ import os
 import sys
 
 from headgate.errors import ConfigurationError
-from headgate.server.lifecycle import run
+from headgate.server import run
 from headgate.settings import Settings
 
 

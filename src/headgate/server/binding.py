@@ -13,7 +13,7 @@ __all__ = ["bind", "cannot_listen", "listen", "raise_file_limit"]
 _BACKLOG = 2_048
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, setting: str = "port") -> socket.socket:
     """A socket that has the address. It does not listen yet: nobody should connect to what is not ready.
 
     Raises:
@@ -26,7 +26,7 @@ def bind(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = found[0]
         bound = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError) as error:
-        raise cannot_listen(host, port, "port", error) from error
+        raise cannot_listen(host, port, setting, error) from error
     try:
         if os.name == "posix":
             # Elsewhere it means that two programs may share the port.
@@ -34,7 +34,7 @@ def bind(host: str, port: int) -> socket.socket:
         bound.bind(address)
     except OSError as error:
         bound.close()
-        raise cannot_listen(host, port, "port", error) from error
+        raise cannot_listen(host, port, setting, error) from error
     return bound
 
 
