@@ -39,7 +39,7 @@ class Courier(Protocol):
         was not carried out.
         """
 
-    def later(self, delay_ns: int, callback: Callable[[], object]) -> None:
+    def later(self, delay_ns: int, callback: Callable[[], object]) -> object:
         """Call back once, no earlier than in so many nanoseconds. It cannot be called off."""
 
 

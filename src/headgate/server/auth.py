@@ -20,7 +20,13 @@ from urllib.parse import urlsplit
 
 from headgate.clock import NS_PER_SECOND
 from headgate.engine.tokens import authenticate, authorize
-from headgate.errors import ConfigurationError, Forbidden, HeadgateError, Unauthorized
+from headgate.errors import (
+    ConfigurationError,
+    Forbidden,
+    HeadgateError,
+    StoreUnavailable,
+    Unauthorized,
+)
 
 if TYPE_CHECKING:
     from headgate.clock import Clock
@@ -62,13 +68,25 @@ class Gatekeeper:
         """Call the listener whenever answers of `knows` must not be relied on any longer."""
         self._listeners.append(listener)
 
-    def open(self, *, is_loopback: bool) -> None:
+    def open(self, *, is_loopback: bool, may_be_away: bool = False) -> None:
         """Read the tokens for the first time, and decide whether the service may listen at all.
+
+        Args:
+            is_loopback: it listens to programs on this machine only.
+            may_be_away: a store that does not answer is no reason not to start. Beyond this machine nobody
+                is let in until it does.
 
         Raises:
             ConfigurationError: it would listen beyond this machine and nobody could be told apart.
         """
-        tokens = self._tokens.list()
+        try:
+            tokens = self._tokens.list()
+        except StoreUnavailable as error:
+            if not may_be_away:
+                raise
+            _log.warning("the tokens could not be read yet: %s", error)
+            self.required = not is_loopback
+            return
         self.required = bool(tokens) or not is_loopback
         now = self._now()
         if not is_loopback and not any(token.active_at(now) for token in tokens):

@@ -10,6 +10,8 @@ from headgate.errors import InvalidInput, StoreUnavailable
 from headgate.server.backpressure import BACKPRESSURE, BackpressureRules
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from headgate.engine.ports import StoredSetting
     from headgate.server.guarded_store import GuardedStore
     from headgate.server.overload import Overload
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["BackpressureDesk"]
 
 _log = logging.getLogger("headgate.server")
+
+
+async def _nobody() -> None:
+    """Nobody else has to know."""
 
 
 @final
@@ -29,14 +35,17 @@ class BackpressureDesk:
 
     Attributes:
         rules: in force.
+        version: of the settings in force; 0 when none were ever put.
+        announce: is awaited after each change.
     """
 
     def __init__(self, store: GuardedStore, overload: Overload) -> None:
         self._store = store
         self._overload = overload
-        self._version = 0
+        self.version = 0
         self._one_at_a_time = asyncio.Lock()
         self.rules = BackpressureRules()
+        self.announce: Callable[[], Awaitable[None]] = _nobody
 
     def start(self) -> None:
         """Put in force what is kept; for the start of the service, when nobody waits yet.
@@ -55,6 +64,7 @@ class BackpressureDesk:
         async with self._one_at_a_time:
             stored = await asyncio.to_thread(self._store.settings.put, BACKPRESSURE, document)
             self._take(stored)
+            await self.announce()
             return stored
 
     async def stored(self) -> StoredSetting | None:
@@ -70,9 +80,9 @@ class BackpressureDesk:
             return  # the tokens are read at the same time, and tell of it
 
     def _take(self, stored: StoredSetting | None) -> None:
-        if stored is None or stored.version == self._version:
+        if stored is None or stored.version == self.version:
             return
-        self._version = stored.version
+        self.version = stored.version
         try:
             self.rules = rules = BackpressureRules.of(stored.document)
         except InvalidInput as error:

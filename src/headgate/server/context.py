@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from headgate.gates.features import Features
     from headgate.server.auth import Gatekeeper
     from headgate.server.backpressure_desk import BackpressureDesk
+    from headgate.server.cluster_desk import ClusterDesk
     from headgate.server.connections import Connections
     from headgate.server.guarded_store import GuardedStore
     from headgate.server.lane import CheckLane
@@ -41,6 +42,7 @@ class Context:
         backpressure: changes how the service copes with pressure.
         pressure: how much of it there is.
         features: what is left out under pressure; set before anybody is served.
+        cluster: the node among others; set before anybody is served.
         resp: what the connections of the RESP door share.
         answered: (route, method, status) -> how many requests the routes answered.
         draining: the service is about to stop.
@@ -58,6 +60,7 @@ class Context:
     version: str
     renderer: Renderer = field(default_factory=Renderer)
     features: Features = field(init=False)
+    cluster: ClusterDesk = field(init=False)
     lane: CheckLane | None = None
     connections: Connections | None = None
     resp: RespDoor | None = None

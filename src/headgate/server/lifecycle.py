@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from headgate.errors import ConfigurationError, StoreUnavailable
 from headgate.server.auth import REFRESH_SECONDS, Gatekeeper
 from headgate.server.backpressure_desk import BackpressureDesk
 from headgate.server.binding import bind, cannot_listen, listen, raise_file_limit
+from headgate.server.cluster_desk import ClusterDesk
 from headgate.server.connections import Connections
 from headgate.server.context import Context
 from headgate.server.features import own_features
@@ -33,18 +32,23 @@ from headgate.server.neighbours import sharing_pressure
 from headgate.server.overload import Overload
 from headgate.server.policies import PolicyDesk
 from headgate.server.pressure import Pressure, own_monitor
+from headgate.server.process import announce, configure_logging, loop_factory, settle_memory
 from headgate.server.resp import build_resp
 from headgate.server.service import CheckService
 from headgate.server.station import REST
 from headgate.server.wire import decode_check
 from headgate.wiring import keep_snapshot, open_configured_store, read_snapshot, wire
+from headgate.wiring.cluster import advertised, node_name, open_cluster
 
 if TYPE_CHECKING:
+    import socket
+
     from headgate.clock import Clock
     from headgate.engine.ports import Store
     from headgate.gates.load_monitor import LoadMonitor
     from headgate.server.station import Station
     from headgate.settings import Settings
+    from headgate.wiring.cluster import Cluster
 
 __all__ = ["Running", "run", "serve"]
 
@@ -75,8 +79,8 @@ def run(settings: Settings) -> None:
     Raises:
         ConfigurationError: the service cannot start as it is configured.
     """
-    _configure_logging(settings.log_level)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    configure_logging(settings.log_level)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(serve(settings, _begin))
 
 
@@ -103,31 +107,56 @@ async def serve(
     clock = clock or SystemClock()
     listener = bind(settings.host, settings.port) if station is None else station.listeners[REST]
     try:
-        with open_configured_store(settings, clock) as store:
-            service = _Service(settings, store, clock, station)
-            await service.serve(listener, started, monitor)
+        cluster = await _open_cluster(settings, listener.getsockname()[1], clock, station)
+        try:
+            with cluster.agreement.store or open_configured_store(settings, clock) as store:
+                service = _Service(settings, store, clock, cluster, station)
+                await service.serve(listener, started, monitor)
+        finally:
+            await cluster.close()
     finally:
         listener.close()
+
+
+async def _open_cluster(
+    settings: Settings, port: int, clock: Clock, station: Station | None
+) -> Cluster:
+    """What this process shares with other nodes, and with the other workers of its own."""
+    if station is None:
+        return await open_cluster(settings, node_name(settings, port), clock)
+    return await open_cluster(
+        settings,
+        f"{station.node}.{station.number}",
+        clock,
+        agreement=station.agreement,
+        local_scope=f"node:{station.node}",
+    )
 
 
 class _Service:
     """One service, from its parts to its end."""
 
     def __init__(
-        self, settings: Settings, store: Store, clock: Clock, station: Station | None = None
+        self,
+        settings: Settings,
+        store: Store,
+        clock: Clock,
+        cluster: Cluster,
+        station: Station | None = None,
     ) -> None:
         self._settings = settings
+        is_agreed = store is cluster.agreement.store
         store = GuardedStore(store, clock)
-        wired = wire(settings, store, clock)
+        wired = wire(settings, store, clock, cluster.sharing, is_agreed=is_agreed)
         overload = Overload(clock)
         gatekeeper = Gatekeeper(store.tokens, clock)
-        gatekeeper.open(is_loopback=settings.is_loopback)
+        gatekeeper.open(is_loopback=settings.is_loopback, may_be_away=is_agreed)
         self._context = context = Context(
             settings=settings,
             store=store,
             service=CheckService(wired.engine, settings.max_key_bytes, overload),
             gatekeeper=gatekeeper,
-            policies=PolicyDesk(wired.engine, store.policies),
+            policies=PolicyDesk(wired.engine, store.policies, wired.versions),
             backpressure=BackpressureDesk(store, overload),
             pressure=Pressure(overload, clock),
             top_denied=wired.top_keys,
@@ -146,6 +175,10 @@ class _Service:
         context.features = own_features(overload, context.service, throttles, observer)
         context.pressure.followers.append(context.features.update)
         context.pressure.followers.append(wired.engine.adapt)
+        context.cluster = self._desk = desk = ClusterDesk(
+            cluster, context, is_configured=wired.versions is not None
+        )
+        context.policies.announce = context.backpressure.announce = desk.announce
         self._stopping_resp: asyncio.Future[None] | None = None
         self._clock = clock
 
@@ -185,9 +218,12 @@ class _Service:
             if monitor is not None:  # only now: to start takes the loop for a while, and is no load
                 tasks.append(loop.create_task(self._watch(monitor)))
 
-        running = Running(listener.getsockname()[1], resp_port, server.stop, self._context)
+        port = listener.getsockname()[1]
+        running = Running(port, resp_port, server.stop, self._context)
+        self._desk.start(advertised(self._settings, port))
+        node = self._desk.cluster.node
         try:
-            async with sharing_pressure(self._settings, _node(running), self._context.pressure):
+            async with sharing_pressure(self._settings, node, self._context.pressure):
                 if self._context.station is None:  # else the supervisor does, once all are ready
                     listen(listener)
                 await server.serve_until_stopped(listener, begin)
@@ -195,6 +231,7 @@ class _Service:
             for task in tasks:
                 task.cancel()
             await (self._stopping_resp or self._begin_drain())
+            await self._desk.stop()
             self._keep()
 
     async def _start_resp(self, server: HttpServer) -> int | None:
@@ -231,11 +268,13 @@ class _Service:
         """Go by the settings that were kept.
 
         Raises:
-            ConfigurationError: the store does not answer.
+            ConfigurationError: the store does not answer, and is this node's own.
         """
         try:
             self._context.backpressure.start()
         except StoreUnavailable as error:
+            if self._desk.cluster.agreement.store is not None:
+                return  # they are read as soon as it does
             raise ConfigurationError(error.message, **error.context) from error
 
     def _restore(self) -> None:
@@ -263,46 +302,16 @@ class _Service:
 
 
 def _begin(running: Running) -> None:
-    # What was loaded so far stays: the garbage collector need not look at it again and again.
-    gc.collect()
-    gc.freeze()
+    settle_memory()
     _announce(running)
 
 
 def _announce(running: Running) -> None:
-    settings = running.context.settings
-    scheme = "https" if settings.tls_certificate else "http"
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    resp = f", RESP on port {running.resp_port}" if running.resp_port else ""
-    policies = len(running.context.service.engine.policies())
-    sys.stdout.write(
-        f"headgate {running.context.version} serves {scheme}://{host}:{running.port}{resp}; "
-        f"{policies} policies, data in {settings.data_dir}\n"
+    context = running.context
+    policies = len(context.service.engine.policies())
+    announce(
+        context.settings, context.version, (running.port, running.resp_port), policies=policies
     )
-    sys.stdout.flush()
-
-
-def _node(running: Running) -> str:
-    """The name of this node among those of its cluster."""
-    return running.context.settings.node or f"{socket.gethostname()}:{running.port}"
-
-
-def _configure_logging(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    # These tell of every malformed request; `headgate_http_*` counts them.
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)
-    logging.getLogger("asyncio").setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop  # noqa: PLC0415 - Windows has none
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 def _version() -> str:

@@ -2,15 +2,19 @@
 
 The store is asked off the loop, so that decisions go on meanwhile. The lock keeps the order of two changes
 the same in both places.
+
+Where nodes or workers share a store, others change it too: `PolicyDesk.reload` brings the engine to what the
+store has by now.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from headgate.errors import Conflict, NotFound, PreconditionFailed
+from headgate.errors import Conflict, HeadgateError, NotFound, PreconditionFailed
 from headgate.policy.model import Policy, read_policies
 from headgate.server.etags import ANY_VERSION
 
@@ -20,6 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = ["PolicyDesk"]
 
+_log = logging.getLogger("headgate.server")
+
+
+async def _nobody() -> None:
+    """Nobody else has to know."""
+
 
 class PolicyDesk:
     """Reads and changes the policies of a service.
@@ -27,12 +37,22 @@ class PolicyDesk:
     Args:
         engine: where policies are in force.
         store: where they are kept.
+        versions: of the policies that are in force already.
+
+    Attributes:
+        versions: of the policies in force, by name; of a policy that cannot be put in force, the version
+            that was tried.
+        announce: is awaited after each change.
     """
 
-    def __init__(self, engine: Engine, store: PolicyStore) -> None:
+    def __init__(
+        self, engine: Engine, store: PolicyStore, versions: Mapping[str, int] | None = None
+    ) -> None:
         self._engine = engine
         self._store = store
         self._one_at_a_time = asyncio.Lock()
+        self.versions = dict(versions or {})
+        self.announce: Callable[[], Awaitable[None]] = _nobody
 
     async def list(self) -> Sequence[StoredPolicy]:
         return await asyncio.to_thread(self._store.list)
@@ -85,7 +105,7 @@ class PolicyDesk:
                 stored = await asyncio.to_thread(self._store.replace, name, policy, expected, actor)
             except Conflict as error:
                 raise _failed(name, error.context.get("current_version")) from error
-            self._engine.set_policy(stored.policy)
+            await self._enforce(stored)
             return stored, False
 
     async def delete(
@@ -99,7 +119,8 @@ class PolicyDesk:
                 await asyncio.to_thread(self._store.delete, name, expected, actor)
             except Conflict as error:
                 raise _failed(name, error.context.get("current_version")) from error
-            self._engine.remove_policy(name)
+            self._remove(name)
+            await self.announce()
 
     async def apply(
         self, documents: Sequence[Mapping[str, Any]], actor: str
@@ -108,14 +129,51 @@ class PolicyDesk:
         policies = await asyncio.to_thread(read_policies, list(documents))
         async with self._one_at_a_time:
             stored = await asyncio.to_thread(self._store.apply, policies, actor)
-            for one in stored:
-                self._engine.set_policy(one.policy)
+            await self._enforce(*stored)
             return stored
+
+    async def reload(self) -> Sequence[str]:
+        """Bring the engine to what the store has, where they differ.
+
+        Returns:
+            The names of the policies that changed.
+
+        Raises:
+            StoreUnavailable: it does not answer; the engine goes on as it is.
+        """
+        async with self._one_at_a_time:
+            stored = await asyncio.to_thread(self._store.list)
+            there = {one.policy.name for one in stored}
+            gone = [name for name in self.versions if name not in there]
+            newer = [one for one in stored if self.versions.get(one.policy.name) != one.version]
+            for name in gone:
+                self._remove(name)
+            for one in newer:
+                self._take(one)
+            return [*gone, *(one.policy.name for one in newer)]
+
+    def _take(self, stored: StoredPolicy) -> None:
+        """Put in force what another node wrote. If it cannot be, what was in force before stays so."""
+        self.versions[stored.policy.name] = stored.version
+        try:
+            self._engine.set_policy(stored.policy, stored.version)
+        except HeadgateError as error:
+            _log.error("the policy %r was left as it is: %s", stored.policy.name, error)
 
     async def _create(self, policy: Policy, actor: str) -> StoredPolicy:
         stored = await asyncio.to_thread(self._store.create, policy, actor)
-        self._engine.set_policy(stored.policy)
+        await self._enforce(stored)
         return stored
+
+    async def _enforce(self, *stored: StoredPolicy) -> None:
+        for one in stored:
+            self._engine.set_policy(one.policy, one.version)
+            self.versions[one.policy.name] = one.version
+        await self.announce()
+
+    def _remove(self, name: str) -> None:
+        self.versions.pop(name, None)
+        self._engine.remove_policy(name)
 
     async def _version_of(self, name: str) -> int | None:
         try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Response
 
-from headgate.errors import ShuttingDown
+from headgate.errors import ShuttingDown, StoreUnavailable
 from headgate.server import schemas
 from headgate.server.bodies import BytesResponse, json_response
 from headgate.server.features import REFERENCE
@@ -37,18 +37,25 @@ def _add_health(router: APIRouter, context: Context) -> None:
         return json_response(b'{"status":"ok"}')
 
     ready = schemas.json_of(health, "It takes requests.")
-    not_ready = schemas.problem("It is about to stop.")
+    not_ready = schemas.problem("It is about to stop, or has not read its configuration yet.")
 
     @router.get("/readyz", responses={200: ready, 503: not_ready})
     async def readyz() -> Response:
         """Should the service be sent requests?
 
-        The store plays no part in this: decisions go on without it.
+        Stores and other nodes play no part in this: decisions go on without them. What they are up to is
+        told beside it.
         """
         if context.draining:
             message = "the service is about to stop; send requests to another one"
             raise ShuttingDown(message)
-        return json_response(b'{"status":"ready"}')
+        if not context.cluster.is_configured:
+            message = "the configuration was not read yet; send requests to another node"
+            raise StoreUnavailable(message)
+        ready: dict[str, object] = {"status": "ready"}
+        if context.cluster.is_clustered:
+            ready["cluster"] = context.cluster.summary()
+        return json_response(msgspec.json.encode(ready))
 
 
 def _add_prometheus(router: APIRouter, context: Context) -> None:

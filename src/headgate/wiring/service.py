@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from headgate.clock import Clock
     from headgate.engine.ports import Store
+    from headgate.engine.sharing import Sharing
     from headgate.settings import Settings
 
 __all__ = ["Wired", "keep_snapshot", "open_configured_store", "read_snapshot", "wire"]
@@ -31,10 +32,17 @@ _SNAPSHOT: Final = "counters.snapshot"
 
 @dataclass(frozen=True)
 class Wired:
-    """What the doors work with."""
+    """What the doors work with.
+
+    Attributes:
+        engine: with the stored policies in force.
+        top_keys: the keys that are denied most.
+        versions: of the policies; None when they could not be read yet.
+    """
 
     engine: Engine
     top_keys: TopKeys
+    versions: dict[str, int] | None = None
 
 
 def open_configured_store(settings: Settings, clock: Clock | None = None) -> Store:
@@ -50,11 +58,25 @@ def open_configured_store(settings: Settings, clock: Clock | None = None) -> Sto
         raise ConfigurationError(error.message, **error.context) from error
 
 
-def wire(settings: Settings, store: Store, clock: Clock) -> Wired:
+def wire(
+    settings: Settings,
+    store: Store,
+    clock: Clock,
+    sharing: Sharing | None = None,
+    *,
+    is_agreed: bool = False,
+) -> Wired:
     """An engine with the stored policies in force.
 
+    Args:
+        settings: the configuration.
+        store: of the policies.
+        clock: gives the time.
+        sharing: how limits are shared with other nodes; None when they are not.
+        is_agreed: the store is one of many nodes: it may be away for now.
+
     Raises:
-        ConfigurationError: the policies cannot be read.
+        ConfigurationError: the policies cannot be read, and the store is this node's own.
     """
     top_keys = TopKeys()
     engine = Engine(
@@ -64,12 +86,19 @@ def wire(settings: Settings, store: Store, clock: Clock) -> Wired:
         max_reservations=settings.max_reservations,
         observer=top_keys if settings.top_keys else None,
     )
+    if sharing is not None:
+        engine.share(sharing)
+    versions: dict[str, int] = {}
     try:
         for stored in store.policies.list():
-            engine.set_policy(stored.policy)
+            engine.set_policy(stored.policy, stored.version)
+            versions[stored.policy.name] = stored.version
     except StoreUnavailable as error:
-        raise ConfigurationError(error.message, **error.context) from error
-    return Wired(engine, top_keys)
+        if not is_agreed:
+            raise ConfigurationError(error.message, **error.context) from error
+        _log.warning("the policies could not be read yet: %s", error)
+        return Wired(engine, top_keys)
+    return Wired(engine, top_keys, versions)
 
 
 def read_snapshot(settings: Settings) -> dict[str, Any] | None:

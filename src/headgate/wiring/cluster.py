@@ -1,0 +1,148 @@
+"""What a node shares with others, put together: counters, agreement, and its own side of both.
+
+Nothing here waits for a server that is away. What can be seen to be wrong with an address is refused at the
+start; what only a server can refuse is logged, and the node goes on by itself until it is put right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, final
+
+from headgate.clock import NS_PER_SECOND
+from headgate.coordination.courier import Courier
+from headgate.coordination.single_agreement import SingleAgreement
+from headgate.engine.sharing import Sharing
+from headgate.engine.sharing_ports import SharingSettings
+
+if TYPE_CHECKING:
+    from headgate.clock import Clock
+    from headgate.engine.agreement import Agreement
+    from headgate.engine.counters import CounterStore
+    from headgate.settings import Settings
+
+__all__ = ["Cluster", "advertised", "node_name", "open_cluster"]
+
+_ANYWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - not bound here: such a host is nobody's address
+
+
+@final
+@dataclass
+class Cluster:
+    """What one process shares with others.
+
+    Attributes:
+        node: the name of this process among the members.
+        agreement: on configuration, members and a leader.
+        counters: the shared counters; None when nothing is counted together.
+        courier: carries questions to them.
+        sharing: the node's side of them.
+    """
+
+    node: str
+    agreement: Agreement
+    counters: CounterStore | None = None
+    courier: Courier | None = None
+    sharing: Sharing | None = None
+
+    def place(self) -> tuple[int, int]:
+        """This node's rank among the live ones, and how many there are."""
+        names = [member.node for member in self.agreement.members()]
+        rank = bisect_left(names, self.node)
+        if rank < len(names) and names[rank] == self.node:
+            return rank, len(names)
+        return rank, len(names) + 1  # it is about to join
+
+    def store_state(self) -> str:
+        """``up``, ``down``, or ``none`` when nothing is counted together."""
+        return "none" if self.sharing is None else "up"
+
+    async def give_back(self) -> None:
+        """Return once the tokens that were drawn ahead are given back, or cannot be."""
+        if self.sharing is None:
+            return
+        given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done() -> None:
+            if not given.done():
+                given.set_result(None)
+
+        self.sharing.drain(done)
+        await given
+
+    async def close(self) -> None:
+        """Let go of everything; nothing can be asked any more."""
+        if self.courier is not None:
+            await self.courier.close()
+        if self.counters is not None:
+            await self.counters.close()
+        await self.agreement.close()
+
+
+def node_name(settings: Settings, port: int) -> str:
+    """The name of a node: as it was set, or made of its host and port."""
+    return settings.node or f"{socket.gethostname()}-{port}"
+
+
+def advertised(settings: Settings, port: int) -> str:
+    """Where other nodes are told that this one's REST service is."""
+    if settings.advertise:
+        return settings.advertise
+    host = socket.gethostname() if settings.host in _ANYWHERE else settings.host
+    scheme = "https" if settings.tls_certificate else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+async def open_cluster(
+    settings: Settings,  # noqa: ARG001 - of the adapters, which come next
+    node: str,
+    _clock: Clock,
+    *,
+    agreement: Agreement | None = None,
+    local_scope: str | None = None,  # noqa: ARG001 - likewise
+) -> Cluster:
+    """Everything that the settings name, opened.
+
+    Args:
+        settings: the configuration.
+        node: the name of this process among the members.
+        _clock: gives the time of this node.
+        agreement: to agree by, in place of what the settings name.
+        local_scope: within which ``local`` policies are counted; None for this process alone.
+
+    Raises:
+        ConfigurationError: an address, or what belongs to one, cannot be used.
+    """
+    cluster = Cluster(node, agreement or SingleAgreement())
+    try:
+        await cluster.agreement.open()
+    except BaseException:
+        await cluster.close()
+        raise
+    return cluster
+
+
+def _share(
+    cluster: Cluster, counters: CounterStore, settings: Settings, local_scope: str | None
+) -> None:
+    cluster.counters = counters
+    cluster.courier = courier = Courier(counters)
+    # A process that starts anew knows nothing of the leases that it had: it is another one to the store.
+    name = f"{cluster.node}/{secrets.token_hex(4)}"
+    consistency = "leased" if settings.consistency == "auto" else settings.consistency
+    cluster.sharing = Sharing(
+        courier,
+        SharingSettings(
+            name,
+            local_scope=local_scope,
+            consistency=consistency,
+            deadline_ns=round(settings.store_deadline * NS_PER_SECOND),
+            ttl_ns=round(settings.lease_seconds * NS_PER_SECOND),
+            share=settings.lease_share,
+        ),
+        cluster.place,
+    )
