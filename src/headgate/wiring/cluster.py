@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final, final
 
 from headgate.clock import NS_PER_SECOND
 from headgate.coordination.courier import Courier
-from headgate.coordination.single_agreement import SingleAgreement
 from headgate.engine.sharing import Sharing
 from headgate.engine.sharing_ports import SharingSettings
+from headgate.wiring.agreement import open_agreement
+from headgate.wiring.service import prepare_directory
 
 if TYPE_CHECKING:
     from headgate.clock import Clock
@@ -98,9 +99,9 @@ def advertised(settings: Settings, port: int) -> str:
 
 
 async def open_cluster(
-    settings: Settings,  # noqa: ARG001 - of the adapters, which come next
+    settings: Settings,
     node: str,
-    _clock: Clock,
+    clock: Clock,
     *,
     agreement: Agreement | None = None,
     local_scope: str | None = None,  # noqa: ARG001 - likewise
@@ -110,14 +111,16 @@ async def open_cluster(
     Args:
         settings: the configuration.
         node: the name of this process among the members.
-        _clock: gives the time of this node.
+        clock: gives the time of this node.
         agreement: to agree by, in place of what the settings name.
         local_scope: within which ``local`` policies are counted; None for this process alone.
 
     Raises:
-        ConfigurationError: an address, or what belongs to one, cannot be used.
+        ConfigurationError: an address, or what belongs to one, or the data directory, cannot be used.
     """
-    cluster = Cluster(node, agreement or SingleAgreement())
+    cluster = Cluster(node, agreement or open_agreement(settings, clock))
+    if cluster.agreement.store is not None:
+        prepare_directory(settings.data_dir)  # for the last known configuration
     try:
         await cluster.agreement.open()
     except BaseException:

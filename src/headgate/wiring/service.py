@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from headgate.engine.sharing import Sharing
     from headgate.settings import Settings
 
-__all__ = ["Wired", "keep_snapshot", "open_configured_store", "read_snapshot", "wire"]
+__all__ = [
+    "Wired",
+    "keep_snapshot",
+    "open_configured_store",
+    "prepare_directory",
+    "read_snapshot",
+    "wire",
+]
 
 _log = logging.getLogger("headgate.wiring")
 _SNAPSHOT: Final = "counters.snapshot"
@@ -51,7 +58,7 @@ def open_configured_store(settings: Settings, clock: Clock | None = None) -> Sto
     Raises:
         ConfigurationError: the directory cannot be used, or the store cannot be opened.
     """
-    _prepare(settings.data_dir)
+    prepare_directory(settings.data_dir)
     try:
         return open_store(settings.database_url, clock)
     except StoreUnavailable as error:
@@ -118,8 +125,12 @@ def keep_snapshot(settings: Settings, content: Mapping[str, Any]) -> None:
         _log.info("the counters were kept: %d bytes", size)
 
 
-def _prepare(directory: Path) -> None:
-    """Make the directory, and try whether files can be made in it: permissions alone do not tell."""
+def prepare_directory(directory: Path) -> None:
+    """Make the directory, and try whether files can be made in it: permissions alone do not tell.
+
+    Raises:
+        ConfigurationError: it cannot be used.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         with TemporaryFile(dir=directory):
