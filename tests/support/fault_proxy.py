@@ -33,8 +33,11 @@ class FaultProxy:
         bytes_to_server: received from clients.
     """
 
-    def __init__(self, target: int | str, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, target: int | str, *, tls: ssl.SSLContext | None = None, host: str = HOST
+    ) -> None:
         self.target = target
+        self.host = host
         self.port = 0
         self.connections = 0
         self.bytes_to_server = 0
@@ -49,7 +52,7 @@ class FaultProxy:
 
     @property
     def url(self) -> str:
-        return f"redis://{HOST}:{self.port}"
+        return f"redis://{self.host}:{self.port}"
 
     def start(self) -> None:
         self._thread.start()
@@ -131,7 +134,7 @@ class FaultProxy:
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        server = await self.loop.create_server(lambda: _Client(self), HOST, 0, ssl=self._tls)
+        server = await self.loop.create_server(lambda: _Client(self), self.host, 0, ssl=self._tls)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()
@@ -240,9 +243,11 @@ class _Server(_End):
 
 
 @contextlib.contextmanager
-def fault_proxy(target: int | str, *, tls: ssl.SSLContext | None = None) -> Iterator[FaultProxy]:
+def fault_proxy(
+    target: int | str, *, tls: ssl.SSLContext | None = None, host: str = HOST
+) -> Iterator[FaultProxy]:
     """A proxy to a port on loopback, or to a Unix socket; with ``tls`` its clients must speak TLS."""
-    proxy = FaultProxy(target, tls=tls)
+    proxy = FaultProxy(target, tls=tls, host=host)
     proxy.start()
     try:
         yield proxy

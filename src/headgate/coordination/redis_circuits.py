@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, Final, final
 from weakref import WeakKeyDictionary
 
 from headgate.clock import NS_PER_SECOND
-from headgate.coordination.redis_scripts import Script, address_of, driver, open_client
+from headgate.coordination.redis_connections import (
+    address_of,
+    driver,
+    heal,
+    heal_async,
+    open_async_client,
+    open_client,
+    store_errors,
+)
+from headgate.coordination.redis_scripts import Script
 from headgate.engine.circuits import CircuitAnswer
 from headgate.errors import InvalidInput, StoreUnavailable
 
@@ -20,6 +29,10 @@ __all__ = ["RedisCircuits"]
 
 _KEY: Final = "headgate:circuit:"
 _NS_PER_US: Final = 1_000
+_WHAT: Final = "the store of shared circuits"
+_WANTED: Final = (
+    "shared must be an address such as redis://127.0.0.1:6379/0, or a client of redis-py"
+)
 
 
 @final
@@ -30,7 +43,8 @@ class RedisCircuits:
     that are opened here do not retry; a client that was handed in does as it was told.
 
     Args:
-        store: the address, or a client: ``redis.Redis`` or ``redis.asyncio.Redis``.
+        store: the address (see `headgate.coordination.redis_address`), or a client: ``redis.Redis`` or
+            ``redis.asyncio.Redis``.
         timeout_ns: how long to wait for an answer. A ``redis.Redis`` that was handed in brings the
             timeout of its own sockets.
     """
@@ -50,29 +64,33 @@ class RedisCircuits:
         client = self._sync_client()
         arguments = self._arguments(name, rule, question)
         try:
-            reply = self._script.run(client, *arguments)
-        except (self._redis.exceptions.RedisError, OSError, ValueError) as error:
-            raise _unavailable(error) from error
+            with store_errors(_WHAT):
+                reply = self._script.run(client, *arguments)
+        except StoreUnavailable as error:
+            heal(client, error)
+            raise
         return _read(reply)
 
     async def ask_async(
         self, name: str, rule: BreakerRule, question: CircuitQuestion
     ) -> CircuitAnswer:
         """See `CircuitStore`."""
-        if self._client is not None and not self._url:
+        if self._client is not None and self._address is None:
             return await self._ask_in_thread(name, rule, question)
         client = self._client_of_loop()
         arguments = self._arguments(name, rule, question)
         try:
-            async with asyncio.timeout(self._timeout):
-                reply = await self._script.run_async(client, *arguments)
-        except (self._redis.exceptions.RedisError, OSError, ValueError) as error:
-            raise _unavailable(error) from error
+            with store_errors(_WHAT):
+                async with asyncio.timeout(self._timeout):
+                    reply = await self._script.run_async(client, *arguments)
+        except StoreUnavailable as error:
+            await heal_async(client, error)
+            raise
         return _read(reply)
 
     def close(self) -> None:
         """Close what was opened here, except for tasks: see `close_async`."""
-        if self._url and self._client is not None:
+        if self._address is not None and self._client is not None:
             self._client.close()
 
     async def close_async(self) -> None:
@@ -84,28 +102,22 @@ class RedisCircuits:
     async def _ask_in_thread(
         self, name: str, rule: BreakerRule, question: CircuitQuestion
     ) -> CircuitAnswer:
-        try:
+        with store_errors(_WHAT):
             async with asyncio.timeout(self._timeout):
                 return await asyncio.to_thread(self.ask, name, rule, question)
-        except TimeoutError as error:
-            raise _unavailable(error) from error
 
     def _take(self, store: object) -> None:
         from redis import asyncio as redis_asyncio  # noqa: PLC0415 - the driver is optional
 
-        self._url = address_of(store)
-        if self._url:
-            self._client = open_client(self._redis, self._url, self._timeout)
+        self._address = address_of(store, _WANTED)
+        if self._address is not None:
+            self._client = open_client(self._address, self._timeout)
         elif isinstance(store, (redis_asyncio.Redis, redis_asyncio.RedisCluster)):
             self._async_client = store
         elif isinstance(store, (self._redis.Redis, self._redis.RedisCluster)):
             self._client = store
         else:
-            shown = repr(store)[:100] if isinstance(store, str) else type(store).__name__
-            raise InvalidInput(
-                "shared must be an address such as redis://127.0.0.1:6379/0, or a client of redis-py, "
-                f"got {shown}"
-            )
+            raise InvalidInput(f"{_WANTED}, got {type(store).__name__}")
 
     def _sync_client(self) -> Any:
         if self._client is None:
@@ -118,17 +130,10 @@ class RedisCircuits:
         """Connections belong to the event loop that they were opened in."""
         if self._async_client is not None:
             return self._async_client
-        from redis.asyncio import Redis  # noqa: PLC0415 - the driver is optional
-
         loop = asyncio.get_running_loop()
         client = self._by_loop.get(loop)
-        if client is None:
-            client = Redis.from_url(
-                self._url,
-                retry=_async_retry(),
-                socket_timeout=self._timeout,
-                socket_connect_timeout=self._timeout,
-            )
+        if client is None and self._address is not None:
+            client = open_async_client(self._address, self._timeout)
             self._by_loop[loop] = client
         return client
 
@@ -187,17 +192,4 @@ def _read(reply: Any) -> CircuitAnswer:
         state, epoch, wait_us, *rest = (int(number) for number in reply)
         return CircuitAnswer(state, epoch, wait_us * _NS_PER_US, *rest)
     except (TypeError, ValueError) as error:
-        raise _unavailable(error) from error
-
-
-def _unavailable(error: Exception) -> StoreUnavailable:
-    return StoreUnavailable(
-        f"the store of shared circuits did not answer: {type(error).__name__}: {error}"
-    )
-
-
-def _async_retry() -> Any:
-    from redis.asyncio.retry import Retry  # noqa: PLC0415 - the driver is optional
-    from redis.backoff import NoBackoff  # noqa: PLC0415 - likewise
-
-    return Retry(NoBackoff(), 0)
+        raise StoreUnavailable(f"{_WHAT} answered what no circuit is: {error}") from error

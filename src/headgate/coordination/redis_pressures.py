@@ -9,7 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 
 from headgate.clock import NS_PER_SECOND
-from headgate.coordination.redis_scripts import Script, address_of, driver, open_client
+from headgate.coordination.redis_connections import (
+    address_of,
+    driver,
+    heal,
+    open_client,
+    store_errors,
+)
+from headgate.coordination.redis_scripts import Script
 from headgate.coordination.redis_subscription import Subscription
 from headgate.engine.pressures import NOTE_TTL_MS, PressureNote
 from headgate.errors import InvalidInput, StoreUnavailable
@@ -20,6 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["RedisPressures"]
 
 _KEY: Final = "headgate:pressure:"
+_WHAT: Final = "the store of pressures"
+_WANTED: Final = (
+    "shared must be an address such as redis://127.0.0.1:6379/0, a redis.Redis, or an object with "
+    "exchange() and close()"
+)
 
 
 @final
@@ -27,7 +39,7 @@ class RedisPressures:
     """A board for one cluster, and a feed. One round trip leaves a note, calls it out and reads all.
 
     Args:
-        store: the address, or a client: ``redis.Redis``.
+        store: the address (see `headgate.coordination.redis_address`), or a client: ``redis.Redis``.
         cluster: the nodes of one name see each other.
         timeout_ns: how long to wait for an answer. A client that was handed in brings its own.
     """
@@ -54,11 +66,13 @@ class RedisPressures:
         told = ("", "") if note is None else (note.node, _packed(note))
         arguments = (self._key, *told, NOTE_TTL_MS)
         try:
-            reply = self._script.run(self._client, *arguments)
-        except (self._redis.exceptions.RedisError, OSError, ValueError) as error:
-            raise _unavailable(error) from error
+            with store_errors(_WHAT):
+                reply = self._script.run(self._client, *arguments)
+        except StoreUnavailable as error:
+            heal(self._client, error)
+            raise
         if not isinstance(reply, list):
-            raise _unavailable(TypeError(f"a {type(reply).__name__} in place of a list"))
+            raise StoreUnavailable(f"{_WHAT} answered a {type(reply).__name__} in place of a list")
         notes = [_read(node, text) for node, text in zip(reply[::2], reply[1::2], strict=False)]
         return [note for note in notes if note is not None]
 
@@ -80,16 +94,12 @@ class RedisPressures:
             self._client.close()
 
     def _open(self, store: object, timeout: float) -> Any:
-        address = address_of(store)
-        if address:
-            return open_client(self._redis, address, timeout)
+        address = address_of(store, _WANTED)
+        if address is not None:
+            return open_client(address, timeout)
         if isinstance(store, (self._redis.Redis, self._redis.RedisCluster)):
             return store
-        shown = repr(store)[:100] if isinstance(store, str) else type(store).__name__
-        raise InvalidInput(
-            "shared must be an address such as redis://127.0.0.1:6379/0, a redis.Redis, or an object with "
-            f"exchange() and close(), got {shown}"
-        )
+        raise InvalidInput(f"{_WANTED}, got {type(store).__name__}")
 
 
 def _packed(note: PressureNote) -> str:
@@ -117,9 +127,3 @@ def _read_called(message: object) -> PressureNote | None:
 def _text(value: object) -> str:
     """A client answers with bytes or, when it was told to decode, with text."""
     return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _unavailable(error: Exception) -> StoreUnavailable:
-    return StoreUnavailable(
-        f"the store of pressures did not answer: {type(error).__name__}: {error}"
-    )
