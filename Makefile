@@ -52,7 +52,7 @@ start-rate-limiter: build/compiled.stamp ## set up if needed and serve on 127.0.
 
 .PHONY: start-cluster
 start-cluster: build/compiled.stamp ## three nodes with a real Redis and etcd on this machine (ARGS="--nodes 5")
-	@exec $(PY) -m scripts.start_cluster $(ARGS)
+	@PYTHONPATH=$(COMPILED) exec $(PY) -m scripts.start_cluster $(ARGS)
 
 .PHONY: deploy-policies
 deploy-policies: $(VENV)/.server ## apply examples/policies.yaml to the running service (URL=http://host:port)

@@ -35,7 +35,14 @@ BENCHES = {
     "startup": 180,
     "peer_memory": 180,
     "gates": 300,
+    "cluster_accuracy": 400,
+    "cluster_speed": 240,
+    "cluster_latency": 180,
+    "cluster_failure": 120,
+    "cluster_changes": 180,
 }
+# name -> the benches that it stands for
+GROUPS = {"cluster": [name for name in BENCHES if name.startswith("cluster_")]}
 
 
 @dataclass
@@ -87,10 +94,11 @@ def summary(outcomes: list[Outcome]) -> str:
 
 
 def chosen(names: list[str]) -> list[str]:
-    unknown = [name for name in names if name not in BENCHES]
+    wanted = [one for name in names for one in GROUPS.get(name, [name])]
+    unknown = [name for name in wanted if name not in BENCHES]
     if unknown:
-        sys.exit(f"no bench {', '.join(unknown)}; there are {', '.join(BENCHES)}")
-    return names or list(BENCHES)
+        sys.exit(f"no bench {', '.join(unknown)}; there are {', '.join([*GROUPS, *BENCHES])}")
+    return list(dict.fromkeys(wanted)) or list(BENCHES)
 
 
 def main() -> None:
@@ -119,7 +127,7 @@ def main() -> None:
     print(f"\n== All figures\n\n{text}", flush=True)
     (RESULTS / "summary.txt").write_text(text + "\n")
     if options.write:
-        report.write()
+        report.write(names)
     sys.exit(any(one.trouble for one in outcomes))
 
 

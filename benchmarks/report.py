@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness import RESULTS, ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 PAGE = ROOT / "docs" / "figures.md"
 BEGIN = "<!-- measured: written by `make bench ARGS=--write` -->"
 END = "<!-- /measured -->"
+# Many nodes have a part of the page for themselves, so that either can be measured anew without the other.
+CLUSTER = "cluster_"
+CLUSTER_BEGIN = '<!-- measured, many nodes: written by `make bench ARGS="cluster --write"` -->'
+CLUSTER_END = "<!-- /measured, many nodes -->"
 
 
-def documents() -> list[dict[str, Any]]:
+def documents(*, of_cluster: bool = False) -> list[dict[str, Any]]:
     """The results of all benches, in the order of their titles."""
-    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    paths = [path for path in RESULTS.glob("*.json") if path.name.startswith(CLUSTER) == of_cluster]
+    found = [json.loads(path.read_text()) for path in sorted(paths)]
     return sorted(found, key=lambda document: str(document["title"]))
 
 
@@ -58,11 +66,8 @@ def section(document: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def measured() -> str:
+def measured(found: list[dict[str, Any]]) -> str:
     """Everything between the markers."""
-    found = documents()
-    if not found:
-        raise SystemExit("no results in build/bench; run `make bench`")
     machine = found[0]["conditions"]
     verdicts = [line for document in found for line in verdict_rows(document)]
     parts = [
@@ -76,13 +81,24 @@ def measured() -> str:
     return "\n\n".join(parts)
 
 
-def write() -> None:
-    """Put it into the page."""
-    page = PAGE.read_text()
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{measured()}\n\n{END}{after}")
+def write(names: Collection[str] = ()) -> None:
+    """Put it into the page: the part of many nodes, the other one, or both, by what was measured."""
+    of_cluster = {name.startswith(CLUSTER) for name in names} or {False, True}
+    found = {each: documents(of_cluster=each) for each in sorted(of_cluster)}
+    if not any(found.values()):
+        raise SystemExit("no results in build/bench; run `make bench`")
+    for each, results in found.items():
+        begin, end = (CLUSTER_BEGIN, CLUSTER_END) if each else (BEGIN, END)
+        if results:
+            put(begin, end, measured(results))
     print(f"written: {PAGE.relative_to(ROOT)}")
+
+
+def put(begin: str, end: str, text: str) -> None:
+    """Between its markers; a page without them is left alone."""
+    before, found, rest = PAGE.read_text().partition(begin)
+    if found:
+        PAGE.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}")
 
 
 if __name__ == "__main__":

