@@ -7,8 +7,10 @@ import os
 import pytest
 
 from headgate.errors import Unreachable
-from headgate.lab.live import LiveTime, Remote, cores, pinned, server_process
+from headgate.lab.live import LiveTime, Remote, cores, pinned, server_process, sick_node
 from headgate.lab.protections import LIVE, OURS
+from headgate.lab.sick_node import OURS as OURS_OF_CLUSTERS
+from headgate.lab.sick_node import SYSTEMS, Plan
 from headgate.lab.workload import Arrivals, Request, Tally, constant
 
 pytestmark = pytest.mark.slow
@@ -132,3 +134,14 @@ def test_cores_are_ours_and_pinning_ends():
     with pinned(cores()[0]):
         assert os.sched_getaffinity(0) == {cores()[0]}
     assert os.sched_getaffinity(0) == before
+
+
+@pytest.mark.needs_redis
+def test_four_processes_go_on_when_one_is_sick_and_their_store_is_killed():
+    plan = Plan(measured=0, sick=1, killed=2, revived=3, well=4, end=5)
+    course = sick_node.run(plan, *SYSTEMS[OURS_OF_CLUSTERS]).course
+    assert sum(course.offered) > 1_000
+    assert sum(course.good) > 0
+    assert {note.node for note in course.notes} == set("abcd")
+    assert max(course.pressures["c"]) > 0.0
+    assert not [note for note in course.notes if 2.1 * SECOND < note.at < 3 * SECOND]

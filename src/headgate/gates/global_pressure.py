@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from headgate.backpressure.pressure_header import PressureReport
     from headgate.clock import Clock
 
-__all__ = ["GlobalPressure", "PressureBoard", "PressureNote"]
+__all__ = ["GlobalPressure", "PressureBoard", "PressureNote", "open_board"]
 
 _log = logging.getLogger("headgate.load")
 
@@ -42,6 +42,7 @@ class _Errand(NamedTuple):
     board: PressureBoard
     start: int
     note: PressureNote | None
+    live: bool
 
 
 @final
@@ -102,9 +103,10 @@ class GlobalPressure:
         self.clock: Clock = SystemClock() if clock is None else clock
         self.capacity = float(capacity)
         self._local = local
-        self._board = _open(shared, valid_name("cluster", cluster), timeout)
+        self._board = open_board(shared, valid_name("cluster", cluster), timeout)
         self._feed = self._board if isinstance(self._board, PressureFeed) else None
         self._following = False
+        self._caught_up = False
         self._again_ns: int | None = None
         self._nodes = Reports()
         self._downstream = Reports()
@@ -222,11 +224,11 @@ class GlobalPressure:
         start = self.clock.now_ns()
         if self._board is None or self._is_pausing(start):
             return False
-        listens = self._listens()
+        live = self._listens()
         note = self.note()
-        if note is None and listens:
+        if note is None and live and self._caught_up:
             return self.connected
-        return _Errand(self._board, start, note)
+        return _Errand(self._board, start, note, live)
 
     def _ask(self, errand: _Errand) -> bool:
         try:
@@ -234,6 +236,8 @@ class GlobalPressure:
         except Exception as error:  # noqa: BLE001 - whatever a store fails with, this node goes on
             self._failed(errand.start, error)
             return False
+        # What was left before it could be heard has now been read.
+        self._caught_up = errand.live
         if not self.connected:
             self.connected = True
             _log.info("the board of pressures works again")
@@ -250,7 +254,9 @@ class GlobalPressure:
             begins, self._following = not self._following, True
         if begins:
             feed.follow(self.hear)
-        return feed.live
+        live = feed.live
+        self._caught_up = self._caught_up and live
+        return live
 
     def _is_pausing(self, now: int) -> bool:
         again = self._again_ns
@@ -280,7 +286,12 @@ def _is_well_formed(note: PressureNote) -> bool:
     return numbers and whole_number(note.seq) is not None
 
 
-def _open(shared: object, cluster: str, timeout: float) -> PressureBoard | None:
+def open_board(shared: object, cluster: str, timeout: float) -> PressureBoard | None:
+    """The board that ``shared`` means, as `GlobalPressure` takes it; None for None.
+
+    Raises:
+        InvalidInput: it is none, or the time makes no sense.
+    """
     if not is_number(timeout) or not 0.0 < timeout <= _MOST_TIMEOUT:
         raise InvalidInput(
             f"timeout must be above 0 and at most {_MOST_TIMEOUT:g} seconds, got {timeout!r:.100}"

@@ -23,15 +23,30 @@ from headgate.lab.servers import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from random import Random
 
-    from headgate.engine.pressures import PressureNote
+    from headgate.clock import Clock
+    from headgate.engine.pressures import PressureBoard, PressureNote
     from headgate.lab.simulation import Simulation
     from headgate.lab.workload import Request
 
-__all__ = ["Board", "ByErrors", "ByPressure", "Edge", "InTurn", "Node", "Picker"]
+__all__ = [
+    "PICKERS",
+    "TICK_NS",
+    "TTL_MS",
+    "Board",
+    "ByErrors",
+    "ByPressure",
+    "Edge",
+    "InTurn",
+    "Node",
+    "NodeGates",
+    "Picker",
+    "Told",
+]
 
 TICK_NS: Final = 100 * NS_PER_MS
-_TTL_MS: Final = 1_000
+TTL_MS: Final = 1_000
 _LOOK_NS: Final = 10 * NS_PER_MS
 
 
@@ -69,83 +84,67 @@ class Board:
 
 
 class _NoReadings:
-    """In a simulation there is no machine; what counts are the delays of the queue."""
+    """What counts in this experiment are the delays of the queue, and nothing of the machine."""
 
     def read(self, now_ns: int) -> Reading:
         return Reading()
 
 
 @final
-class Node:
-    """One server of the cluster.
+class NodeGates:
+    """The gates of one node, in virtual time or in a process of its own.
 
     Args:
-        simulation: whose time it is.
-        name: its name.
-        seats: that work.
+        name: of the node.
         board: the store.
-        acts_on: given the view of the cluster, the pressure that it sheds by; None never sheds.
-        answered: told of each request that is done.
+        acts_on: the pressure that it sheds by: ``own``, ``worst`` of all nodes, ``cluster``; ``nothing``
+            never sheds.
+        waiting: gives how many requests wait here.
+        clock: gives the time.
+        stream: gives randomness for one purpose.
 
     Attributes:
         acts_on: gives the pressure that it sheds by, if it sheds.
-        offered, shed: requests that came, and those of them that were turned away.
+        view: of the cluster.
     """
 
     def __init__(
         self,
-        simulation: Simulation,
         name: str,
-        seats: int,
-        board: Board,
-        acts_on: Callable[[GlobalPressure], Callable[[], float]] | None,
-        answered: Callable[[Node, Request], object],
+        board: PressureBoard,
+        acts_on: str,
+        waiting: Callable[[], int],
+        clock: Clock,
+        stream: Callable[[str], Random],
     ) -> None:
-        self.name = name
-        self.offered = 0
-        self.shed = 0
-        self._simulation = simulation
-        self._answered = answered
-        self._waiting: deque[Request] = deque()
-        clock = simulation.clock
         self._monitor = LoadMonitor(readings=_NoReadings(), clock=clock)
-        self.view = GlobalPressure(name, self._monitor.pressure, shared=board, clock=clock)
+        self.view = view = GlobalPressure(name, self._monitor.pressure, shared=board, clock=clock)
+        self.acts_on: Callable[[], float] = {
+            "nothing": view.local,
+            "own": view.local,
+            "worst": lambda: max(view.nodes().values()),
+            "cluster": view.pressure,
+        }[acts_on]
         self._shedders: list[LoadShedder] = []
-        self.acts_on: Callable[[], float] = self.view.local
-        if acts_on is not None:
-            self.acts_on = acts_on(self.view)
-            self._shedders = [self._for_own_load(), self._for_the_cluster()]
-        self.server = Server(simulation, self._done, seats=seats, started=self._started)
-        self.header = ""
-        self.tick()
+        if acts_on != "nothing":
+            own_load = LoadShedder(
+                queue=waiting, clock=clock, uniform=stream(f"{name}/own load").random
+            )
+            self._shedders = [own_load, self._for_the_cluster(clock, stream(f"{name}/cluster"))]
 
-    def take(self, request: Request) -> bool:
-        """A request comes; False when it is shed."""
-        self.offered += 1
-        if not all(shedder.allow(request.tier) for shedder in self._shedders):
-            self.shed += 1
-            return False
-        self._waiting.append(request)
-        self.server.submit(request)
-        return True
+    def admits(self, tier: int) -> bool:
+        """Whether an arrival may come in."""
+        return all(shedder.allow(tier) for shedder in self._shedders)
 
-    def tick(self) -> None:
-        """Another 100 ms are over: measure, tell the others, hear them."""
-        now = self._simulation.now
-        if self._waiting:
-            self._monitor.observe_queue_delay((now - self._waiting[0].arrived) / NS_PER_SECOND)
+    def waited(self, delay_ns: int) -> None:
+        """Hear how long a request waited, or has been waiting."""
+        self._monitor.observe_queue_delay(delay_ns / NS_PER_SECOND)
+
+    def sample(self) -> None:
+        """Another 100 ms are over."""
         self._monitor.sample()
-        self.view.exchange()
-        self.header = format_pressure(self.view.local(), 1.0, _TTL_MS, now // NS_PER_MS)
 
-    def _for_own_load(self) -> LoadShedder:
-        return LoadShedder(
-            queue=lambda: len(self._waiting),
-            clock=self._simulation.clock,
-            uniform=self._simulation.stream(f"{self.name}/own load").random,
-        )
-
-    def _for_the_cluster(self) -> LoadShedder:
+    def _for_the_cluster(self, clock: Clock, random: Random) -> LoadShedder:
         """Its own pressure is the other shedder's affair; this one acts on what is added to it."""
 
         def borrowed() -> float:
@@ -158,18 +157,83 @@ class Node:
             threshold=0.8,
             rate=1.0,
             multipliers=(1.0,),
-            clock=self._simulation.clock,
-            uniform=self._simulation.stream(f"{self.name}/cluster").random,
+            clock=clock,
+            uniform=random.random,
         )
+
+
+@final
+class Node:
+    """One server of the cluster.
+
+    Args:
+        simulation: whose time it is.
+        name: its name.
+        seats: that work.
+        board: the store.
+        acts_on: the pressure that it sheds by; see `NodeGates`.
+        answered: told of each request that is done.
+
+    Attributes:
+        gates: that it stands behind.
+        offered, shed: requests that came, and those of them that were turned away.
+    """
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        name: str,
+        seats: int,
+        board: Board,
+        acts_on: str,
+        answered: Callable[[Node, Request], object],
+    ) -> None:
+        self.name = name
+        self.offered = 0
+        self.shed = 0
+        self._simulation = simulation
+        self._answered = answered
+        self._waiting: deque[Request] = deque()
+        self.gates = NodeGates(
+            name, board, acts_on, self._waiting.__len__, simulation.clock, simulation.stream
+        )
+        self.server = Server(simulation, self._done, seats=seats, started=self._started)
+        self.header = ""
+        self.tick()
+
+    def take(self, request: Request) -> bool:
+        """A request comes; False when it is shed."""
+        self.offered += 1
+        if not self.gates.admits(request.tier):
+            self.shed += 1
+            return False
+        self._waiting.append(request)
+        self.server.submit(request)
+        return True
+
+    def tick(self) -> None:
+        """Another 100 ms are over: measure, tell the others, hear them."""
+        now = self._simulation.now
+        if self._waiting:
+            self.gates.waited(now - self._waiting[0].arrived)
+        self.gates.sample()
+        self.gates.view.exchange()
+        self.header = format_pressure(self.gates.view.local(), 1.0, TTL_MS, now // NS_PER_MS)
 
     def _started(self, request: Request) -> bool:
         self._waiting.popleft()
-        delay = (self._simulation.now - request.arrived) / NS_PER_SECOND
-        self._monitor.observe_queue_delay(delay)
+        self.gates.waited(self._simulation.now - request.arrived)
         return True
 
     def _done(self, request: Request) -> None:
         self._answered(self, request)
+
+
+class Told(Protocol):
+    """A node, as far as a picker knows it: its name, and what it said of its pressure last."""
+
+    name: str
+    header: str
 
 
 class Picker(Protocol):
@@ -178,7 +242,7 @@ class Picker(Protocol):
     def left_out(self) -> list[str]:
         """The nodes that get nothing now."""
 
-    def heard(self, node: Node, *, failed: bool) -> None:
+    def heard(self, node: Told, *, failed: bool) -> None:
         """A node answered in time; or refused, or not in time."""
 
 
@@ -189,7 +253,7 @@ class InTurn:
     def left_out(self) -> list[str]:
         return []
 
-    def heard(self, node: Node, *, failed: bool) -> None:
+    def heard(self, node: Told, *, failed: bool) -> None:
         """Nothing to learn."""
 
 
@@ -210,7 +274,7 @@ class ByErrors:
         now = self._simulation.now
         return [node for node, until in self._until.items() if now < until][:1]
 
-    def heard(self, node: Node, *, failed: bool) -> None:
+    def heard(self, node: Told, *, failed: bool) -> None:
         count = self._failures.get(node.name, 0) + 1 if failed else 0
         self._failures[node.name] = count
         if count >= 5 and self._until.get(node.name, 0) <= self._simulation.now:
@@ -242,11 +306,18 @@ class ByPressure:
             self._out = self._ejector.update(pressures, now, self._uniform())
         return self._out
 
-    def heard(self, node: Node, *, failed: bool) -> None:
+    def heard(self, node: Told, *, failed: bool) -> None:
         report = parse_pressure(node.header)
         if report is not None:
             now, fresh_ns = self._simulation.now, report.ttl_ms * NS_PER_MS
             self._reports.take(node.name, report.p, report.seq, now, fresh_ns=fresh_ns)
+
+
+PICKERS: Final[dict[str, Callable[..., Picker]]] = {
+    "in turn": lambda _: InTurn(),
+    "by errors": ByErrors,
+    "by pressure": ByPressure,
+}
 
 
 @final

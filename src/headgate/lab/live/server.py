@@ -44,6 +44,7 @@ class Host:
         speed: of services that begin.
         rejections: so far.
         burnt_ns: processor time that was work.
+        pressure: of an application, told with each of its answers.
     """
 
     def __init__(self, seed: int) -> None:
@@ -53,7 +54,13 @@ class Host:
         self.burnt_ns = 0
         self._seed = seed
         self._lines: dict[int, _Connection] = {}
+        self._kept: list[asyncio.Task[None]] = []
         self.waiting: Callable[[], int] = lambda: 0
+        self.pressure: Callable[[], float] = lambda: 0.0
+
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """Hold on to something that an application does beside its requests."""
+        self._kept.append(task)
 
     def stream(self, name: str) -> Random:
         """Randomness of its own for one purpose."""
@@ -159,7 +166,7 @@ class _Tasks:
             status = Status.FAILED
         else:
             status = Status.DONE
-        self._host.answer(request, status)
+        self._host.answer(request, status, self._host.pressure())
 
 
 class _Connection(asyncio.Protocol):
