@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from headgate.clock import NS_PER_MS, NS_PER_SECOND
 from headgate.lab.cluster import PICKERS, TICK_NS, Board, Edge, Node
-from headgate.lab.live import sick_node
+from headgate.lab.live.sick_node import PLAN as LIVE_PLAN
+from headgate.lab.live.sick_node import run as run_live
 from headgate.lab.report import Experiment, Report
 from headgate.lab.sick_node import (
     EDGES,
@@ -142,13 +143,13 @@ def virtual(seed: int, progress: Progress, plan: Plan = _PLAN) -> Report:
     return report_of(courses, "virtual")
 
 
-def live(progress: Progress, plan: Plan = sick_node.PLAN) -> Report:
+def live(progress: Progress, plan: Plan = LIVE_PLAN) -> Report:
     """All systems with processes for nodes, and a private Redis or Valkey that is killed."""
     courses: dict[str, Course] = {}
     taken = 0.0
     for label, (acts_on, picker) in SYSTEMS.items():
         progress(len(courses) / len(SYSTEMS), label)
-        found = sick_node.run(plan, acts_on, picker)
+        found = run_live(plan, acts_on, picker)
         courses[label] = found.course
         taken = max(taken, found.taken)
     report = report_of(courses, "live")
