@@ -2,8 +2,8 @@
 
 The kernel wakes all of them, and whoever runs first would take everything that is there: of ten kept-alive
 connections one worker might get nine, and would have the work of nine for as long as they live. So a worker
-that has more connections than another one steps back for a moment. If nobody came meanwhile it takes them
-after all, so that a worker that hangs holds up nobody.
+that has more connections than another one steps back for a moment, the longer the more it has. If nobody
+came meanwhile it takes them after all, so that a worker that hangs holds up nobody for long.
 
 The queue belongs to all: when a worker goes, what waits in the queue is accepted by the others.
 """
@@ -27,8 +27,9 @@ __all__ = ["Acceptor", "take_queue"]
 _log = logging.getLogger("headgate.server")
 
 _STEP_BACK_SECONDS: Final = 0.002
-_AFTER_STEPPING_BACK: Final = 16
-"""Connections taken at once that nobody else wanted."""
+"""For each connection that a worker has more than another one."""
+_MOST_STEPS: Final = 10
+_MOST_AT_ONCE: Final = 64
 _REPORT_SECONDS: Final = 0.05
 _OUT_OF_FILES_SECONDS: Final = 1.0
 _OUT_OF_FILES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -65,6 +66,7 @@ class Acceptor:
         self._paused: asyncio.TimerHandle | None = None
         self._reporting: asyncio.TimerHandle | None = None
         self._is_open = False
+        self._patience = 1
 
     def open(self) -> None:
         """Begin to accept."""
@@ -98,23 +100,30 @@ class Acceptor:
 
     def _report(self) -> None:
         """Connections end without anybody being told, so look now and then."""
-        self._seat.write(self._held())
+        self._report_now()
         self._reporting = self._loop.call_later(_REPORT_SECONDS, self._report)
+
+    def _report_now(self) -> int:
+        held = self._held() + len(self._tasks)
+        self._seat.write(held)
+        return held
 
     def _ready(self) -> None:
         """Somebody connects, or another worker was quicker."""
-        held = self._held()
-        self._seat.write(held)
-        if self._seat.is_ahead(held):
-            self._pause(_STEP_BACK_SECONDS, self._return)
+        lead = self._seat.lead(self._report_now())
+        if lead > 0:
+            self._pause(min(lead, _MOST_STEPS) * _STEP_BACK_SECONDS, self._return)
         else:
+            self._patience = 1
             self._accept()
 
     def _return(self) -> None:
+        """Take what nobody else wanted; more each time, for then somebody hangs."""
         self._paused = None
-        for _ in range(_AFTER_STEPPING_BACK):
+        for _ in range(self._patience):
             if not self._accept():
                 break
+        self._patience = min(2 * self._patience, _MOST_AT_ONCE)
         if self._paused is None:
             self._listen()
 
@@ -143,6 +152,7 @@ class Acceptor:
         task = self._loop.create_task(connected)
         self._tasks.add(task)
         task.add_done_callback(self._connected)
+        self._report_now()
 
     def _connected(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

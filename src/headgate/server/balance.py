@@ -80,8 +80,8 @@ class Seat:
         """I accept no more."""
         self._values[self._number] = 0
 
-    def is_ahead(self, connections: int) -> bool:
-        """Whether somebody else should have the next connection.
+    def lead(self, connections: int) -> int:
+        """How many more than somebody else, who should have the next one; 0 when it is this one's turn.
 
         With few connections the shares are kept equal; with many, an eighth more or less is let be: to step
         back costs time, and connections that come and go even out by themselves.
@@ -91,4 +91,5 @@ class Seat:
             (value for place, value in enumerate(self._values) if value and place != own),
             default=0,
         )
-        return least > 0 and connections > least - 1 + connections // 8
+        lead = connections - (least - 1)
+        return lead if least > 0 and lead > connections // 8 else 0

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from headgate.engine.stats import EngineStats, PolicyStats
     from headgate.server.context import Context
 
-__all__ = ["CONTENT_TYPE", "exposition"]
+__all__ = ["CONTENT_TYPE", "exposition", "metrics"]
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 _MAX_LIMITS: Final = 1_000
@@ -38,6 +38,11 @@ def exposition(context: Context) -> bytes:
     registry.register(_Collector(context))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
+
+
+def metrics(context: Context) -> Iterator[Metric]:
+    """The metrics of one process, without those that every process has."""
+    return _Collector(context).collect()
 
 
 class _Collector:

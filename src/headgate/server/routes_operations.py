@@ -77,7 +77,12 @@ def _add_prometheus(router: APIRouter, context: Context) -> None:
             exposition,
         )
 
-        body = exposition(context)
+        if context.station is None:
+            body = exposition(context)
+        else:
+            from headgate.server.node_metrics import node_exposition  # noqa: PLC0415 - likewise
+
+            body = await node_exposition(context)
         length = b"%d" % len(body)
         return BytesResponse(
             200, [(b"content-type", CONTENT_TYPE), (b"content-length", length)], body

@@ -10,9 +10,10 @@ from fastapi import APIRouter, Depends, Query, Response
 from headgate.server import schemas
 from headgate.server.bodies import json_response
 from headgate.server.guard import needs
+from headgate.server.records import records
 
 if TYPE_CHECKING:
-    from headgate.engine.stats import EngineStats, Usage
+    from headgate.engine.stats import Usage
     from headgate.server.context import Context
 
 __all__ = ["records_router"]
@@ -41,37 +42,21 @@ def _add_metrics(router: APIRouter, context: Context) -> None:
         Limits that count by other dimensions than the key are found by the metadata that the key was last
         seen with. Reading spends nothing.
         """
-        service = context.service
-        stats = service.engine.stats()
-        document: dict[str, Any] = {"totals": _totals(stats)}
+        document = await _records(context)
         if key is not None:
-            document |= {"key": key, "usage": [_usage(one) for one in service.usage(key)]}
-        else:
-            document["policies"] = [_of_policy(one) for one in stats.policies]
-            document["top_denied"] = [
-                {"policy": policy, "key": denied_key, "denied": count}
-                for policy, denied_key, count in context.top_denied.top(context.settings.top_keys)
-            ]
+            usage = [_usage(one) for one in context.service.usage(key)]
+            document = {"totals": document["totals"], "key": key, "usage": usage}
         return json_response(msgspec.json.encode(document))
 
 
-def _totals(stats: EngineStats) -> dict[str, int]:
-    return {
-        "admitted": sum(one.admitted for one in stats.policies),
-        "denied": sum(one.denied for one in stats.policies),
-        "unmatched": stats.unmatched,
-        "keys": stats.table.keys,
-        "reservations": stats.reservations,
-    }
+async def _records(context: Context) -> dict[str, Any]:
+    """The counters of the service, all its workers taken together."""
+    if context.station is None:
+        return records(context)
+    from headgate.server.node_metrics import node_report  # noqa: PLC0415 - as for Prometheus
 
-
-def _of_policy(stats: Any) -> dict[str, Any]:
-    return {
-        "policy": stats.level,
-        "admitted": stats.admitted,
-        "denied": stats.denied,
-        "keys": stats.keys,
-    }
+    counters: dict[str, Any] = (await node_report(context))["records"]
+    return counters
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

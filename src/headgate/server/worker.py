@@ -22,6 +22,7 @@ from headgate.server.frames import Line, read_frame
 from headgate.server.lifecycle import Running, serve
 from headgate.server.link import Link
 from headgate.server.node_agreement import NodeAgreement
+from headgate.server.node_metrics import METRICS, own_report
 from headgate.server.process import configure_logging, loop_factory, settle_memory
 from headgate.server.station import Station
 from headgate.settings import Settings
@@ -116,6 +117,8 @@ class _Worker:
             link.tell("failed", message=str(error))
             return _FAILED
         finally:
+            if self._running is not None:
+                link.tell("farewell", report=own_report(self._running.context))
             await link.flush()
             if link.is_cut:
                 await _end_private(self._orders.private)
@@ -127,6 +130,7 @@ class _Worker:
         self._running = running
         settle_memory()
         context = running.context
+        self._link.answer(METRICS, lambda _: own_report(context))
         policies = len(context.service.engine.policies())
         self._link.tell("ready", version=context.version, policies=policies)
         if self._is_told_to_stop:

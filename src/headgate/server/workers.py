@@ -107,7 +107,7 @@ class _Supervisor:
         self._store = store
         self._node = settings.node or f"{socket.gethostname()}-{listeners[0].getsockname()[1]}"
         self._crew = Crew(balance.seats)
-        self._switchboard = Switchboard(self._crew, self._balance)
+        self._switchboard = Switchboard(self._crew)
         self._restarts = Restarts()
         self._store_restarts = Restarts()
         self._store_over = asyncio.Event()
@@ -225,6 +225,7 @@ class _Supervisor:
     async def _replace_dead(self, worker: WorkerProcess) -> None:
         lived = asyncio.get_running_loop().time() - worker.started
         wait = self._restarts.died(lived)
+        self._switchboard.worker_deaths = self._restarts.total
         _log.error(
             "worker %d is gone after %.1f s: %s; another starts in %.1f s",
             *(worker.number, lived, worker.how_it_ended(), wait),
@@ -252,6 +253,7 @@ class _Supervisor:
             if self._stopping.is_set():
                 return
             wait = self._store_restarts.died(loop.time() - started)
+            self._switchboard.store_deaths = self._store_restarts.total
             _log.error(
                 "the private Valkey died; the workers go by themselves until it is back, in %.1f s",
                 wait,
