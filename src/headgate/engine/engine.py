@@ -85,8 +85,24 @@ class Engine:
         return None if installed is None else installed.policy
 
     def share(self, sharing: Sharing | None) -> None:
-        """Decide strict and leased policies with other nodes from now on; each for itself when None."""
+        """Decide strict and leased policies with other nodes from now on; each for itself when None.
+
+        The ``begin_`` methods go by it. The others decide locally as if there were none, because they cannot
+        wait for an answer. A sharing is made with the clock and the table of the engine that it serves.
+        """
+        if self._sharing is not None:
+            for keyspace in self._keyspaces():
+                self._sharing.release(keyspace)
         self._sharing = sharing
+        if sharing is not None:
+            sharing.join(self._book, self._observe_denial)
+            for installed in self._installed.values():
+                self._share_limits(installed)
+
+    @property
+    def sharing(self) -> Sharing | None:
+        """How limits are shared with other nodes; None when they are not."""
+        return self._sharing
 
     def set_policy(self, policy: Policy, version: int = 0) -> None:
         """Put a policy in force, in place of the one of the same name.
@@ -106,14 +122,16 @@ class Engine:
         installed = compile_policy(
             policy, number, before, self.table, self._now(), self.clock.wall_offset_ns
         )
+        installed.version = version
         if before is not None:
             self._unplan(before)
         if policy.enabled:
             for level in installed.levels:
                 self._plan.add(level)
         self._installed[policy.name] = installed
+        self._share_limits(installed)
         if before is not None:
-            retire_policy(before, installed)
+            self._retire(before, installed)
 
     def remove_policy(self, name: str) -> bool:
         """Put a policy out of force; False when there is none of that name."""
@@ -121,7 +139,7 @@ class Engine:
         if installed is None:
             return False
         self._unplan(installed)
-        retire_policy(installed, None)
+        self._retire(installed, None)
         return True
 
     def observe_denials(self, observer: DenialObserver | None) -> None:
@@ -238,31 +256,85 @@ class Engine:
         self, attributes: dict[str, str], cost: SupportsIndex = 1
     ) -> Decision | Pending[Decision]:
         """`check`, where limits are shared with other nodes: the answer, or one that is on its way."""
-        return self.check(attributes, cost)
+        sharing = self._sharing
+        if sharing is None:
+            return self.check(attributes, cost)
+        tokens = cost if type(cost) is int and 0 <= cost <= MAX_COST else valid_cost(cost)
+        now = self._tick()
+        levels = self._plan.find(attributes)
+        if len(levels) == 1:
+            level = levels[0]
+            key = level.key_of(attributes)
+            keyspace = level.keyspace_of(key)
+            shared = keyspace.shared
+            if shared is not None and tokens > 0:
+                taken = sharing.take(shared, key, tokens, now)
+                if taken is not None:
+                    return taken
+        keys = _keys_of(levels, attributes)
+        if not _is_shared(keys):
+            return self._spend(keys, tokens, now)
+        if tokens == 0:
+            return sharing.holds.peek(keys, 0, now)
+        return sharing.check(keys, tokens, now)
 
     def begin_peek(
         self, attributes: dict[str, str], cost: SupportsIndex = 1
     ) -> Decision | Pending[Decision]:
         """`peek`, likewise."""
-        return self.peek(attributes, cost)
+        sharing = self._sharing
+        if sharing is None:
+            return self.peek(attributes, cost)
+        tokens = cost if type(cost) is int and 0 <= cost <= MAX_COST else valid_cost(cost)
+        now = self._tick()
+        keys = self._keys_for(attributes)
+        return (
+            sharing.holds.peek(keys, tokens, now)
+            if _is_shared(keys)
+            else self._ask(keys, tokens, now)
+        )
 
     def begin_refund(
         self, attributes: dict[str, str], cost: SupportsIndex
     ) -> Decision | Pending[Decision]:
         """`refund`, likewise."""
-        return self.refund(attributes, cost)
+        sharing = self._sharing
+        if sharing is None:
+            return self.refund(attributes, cost)
+        tokens = valid_cost(cost)
+        now = self._tick()
+        keys = self._keys_for(attributes)
+        return (
+            sharing.holds.refund(keys, tokens, now)
+            if _is_shared(keys)
+            else self.refund(attributes, cost)
+        )
 
     def begin_reserve(
         self, attributes: dict[str, str], cost: SupportsIndex, ttl_ns: SupportsIndex
     ) -> Reservation | Pending[Reservation]:
-        """`reserve`, likewise."""
-        return self.reserve(attributes, cost, ttl_ns)
+        """`reserve`, likewise. Holds on shared limits are in the store, and may be settled on any node."""
+        sharing = self._sharing
+        if sharing is None:
+            return self.reserve(attributes, cost, ttl_ns)
+        tokens = valid_cost(cost)
+        ttl = valid_ttl(ttl_ns)
+        now = self._tick()
+        keys = self._keys_for(attributes)
+        if not _is_shared(keys):
+            return self.reserve(attributes, cost, ttl_ns)
+        self._book.require_room()
+        return sharing.holds.reserve(keys, tokens, now, ttl)
 
     def begin_commit(
         self, reservation_id: str, cost: SupportsIndex | None = None
     ) -> Decision | Pending[Decision | HeadgateError]:
         """`commit`, likewise. An error that comes later comes as a value: `UnknownReservation`."""
-        return self.commit(reservation_id, cost)
+        sharing = self._sharing
+        if sharing is None or not sharing.holds.owns(reservation_id):
+            return self.commit(reservation_id, cost)
+        actual = None if cost is None else valid_cost(cost)
+        return sharing.holds.commit(reservation_id, actual, self._tick())
 
     def tier(self, attributes: dict[str, str]) -> int:
         """How important a request is, by the policies that apply to it; see `headgate.priority`.
@@ -322,6 +394,17 @@ class Engine:
             self._book.expire(now)
         return now
 
+    def _share_limits(self, installed: Installed) -> None:
+        sharing = self._sharing
+        if sharing is not None:
+            for keyspace, spec in installed.limits:
+                sharing.adopt(keyspace, spec, installed.policy, installed.version)
+
+    def _retire(self, before: Installed, after: Installed | None) -> None:
+        for keyspace in retire_policy(before, after):
+            if self._sharing is not None:
+                self._sharing.release(keyspace)
+
     def _unplan(self, installed: Installed) -> None:
         if installed.policy.enabled:
             for level in installed.levels:
@@ -375,3 +458,10 @@ def _keys_of(levels: list[PlannedLevel], attributes: dict[str, str]) -> list[tup
         key = level.key_of(attributes)
         keys.append((level.keyspace_of(key), key))
     return keys
+
+
+def _is_shared(keys: list[tuple[Keyspace, str]]) -> bool:
+    for keyspace, _ in keys:
+        if keyspace.shared is not None:
+            return True
+    return False

@@ -31,6 +31,8 @@ class Installed:
         number: its place among the policies; a change keeps it.
         levels: what it was compiled into.
         rule: adapts its rates; None when nothing does.
+        limits: each with its recipe.
+        version: of the policy; see `headgate.engine.counters.Counter`.
     """
 
     def __init__(
@@ -39,7 +41,10 @@ class Installed:
         number: int,
         levels: list[PlannedLevel],
         rule: AdaptiveRule | None,
+        limits: list[tuple[Keyspace, LimitSpec]],
     ) -> None:
+        self.limits = limits
+        self.version = 0
         self.policy = policy
         self.number = number
         self.levels = levels
@@ -99,14 +104,17 @@ def compile_policy(
     """The levels of a policy. A limit that it had before goes on, if need be under other settings."""
     earlier = {} if before is None else before.keyspaces()
     changes: list[tuple[Keyspace, Algorithm, str]] = []
+    limits: list[tuple[Keyspace, LimitSpec]] = []
 
     def keyspace(level: Level, spec: LimitSpec, place: str) -> Keyspace:
         algorithm = spec.build(wall_offset_ns)
         settings = spec.fingerprint()
         known = earlier.get(place)
         if known is None:
-            return Keyspace(table, algorithm, level.name, place, settings)
-        changes.append((known, algorithm, settings))
+            known = Keyspace(table, algorithm, level.name, place, settings)
+        else:
+            changes.append((known, algorithm, settings))
+        limits.append((known, spec))
         return known
 
     tier = tier_of(policy.priority)
@@ -123,7 +131,7 @@ def compile_policy(
     # Only now that nothing can fail any more.
     for known, algorithm, settings in changes:
         known.change(algorithm, settings, now)
-    installed = Installed(policy, number, levels, _rule_for(policy, before))
+    installed = Installed(policy, number, levels, _rule_for(policy, before), limits)
     if installed.rule is not None or (before is not None and before.rule is not None):
         installed.set_pace(now)
     return installed
@@ -138,9 +146,10 @@ def _rule_for(policy: Policy, before: Installed | None) -> AdaptiveRule | None:
     return policy.adaptive.build()
 
 
-def retire_policy(before: Installed, after: Installed | None) -> None:
-    """Drop the keys of the limits that nothing goes on with."""
+def retire_policy(before: Installed, after: Installed | None) -> list[Keyspace]:
+    """Drop the keys of the limits that nothing goes on with; those limits."""
     kept = {} if after is None else after.keyspaces()
-    for place, keyspace in before.keyspaces().items():
-        if place not in kept:
-            keyspace.retire()
+    retired = [keyspace for place, keyspace in before.keyspaces().items() if place not in kept]
+    for keyspace in retired:
+        keyspace.retire()
+    return retired

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mypy_extensions import i64
 
     from headgate.algorithms.base import Algorithm
+    from headgate.engine.shared_limit import SharedLimit
     from headgate.engine.table import KeyedTable
 
 __all__ = ["FREE", "FULL", "Keyspace"]
@@ -49,6 +50,8 @@ class Keyspace:
         settings: tells limits with different settings apart.
         admitted: checks answered yes.
         denied: checks answered no.
+        shared: how it is shared with other nodes; None when it is not. The keyspace itself knows nothing of
+            that, and decides alone when it is asked.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Keyspace:
         self.settings = settings
         self.admitted: i64 = 0
         self.denied: i64 = 0
+        self.shared: SharedLimit | None = None
         self._states: dict[str, object] = {}
         self._overflow: object = None
         self._formers: list[_Former] = []

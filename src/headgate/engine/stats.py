@@ -15,6 +15,8 @@ __all__ = ["EngineStats", "PolicyStats", "Usage"]
 class Usage:
     """What one key of one limit has spent and has left (A14). Reading it spent nothing.
 
+    Of a limit that is shared with other nodes, it is what this node last heard, and its own lease.
+
     Attributes:
         policy: the limit's name.
         key: the key within the limit.
@@ -46,10 +48,17 @@ class Usage:
         self.limit: int = algorithm.limit
         self.window_ns: int = algorithm.window_ns
         self.capacity: int = algorithm.capacity
-        state = keyspace.standing(key, now)
-        self.used: int = algorithm.used(state, now)
-        self.remaining: int = algorithm.remaining(state, now)
-        self.reset_after_ns: int = algorithm.reset(state, now)
+        shared = keyspace.shared
+        if shared is None:
+            state = keyspace.standing(key, now)
+            self.used: int = algorithm.used(state, now)
+            self.remaining: int = algorithm.remaining(state, now)
+            self.reset_after_ns: int = algorithm.reset(state, now)
+        else:
+            known = shared.known(shared.leases.get(key), 0, now, False)
+            self.remaining = known.remaining
+            self.used = self.capacity - known.remaining
+            self.reset_after_ns = known.reset_after_ns
         self.rate_per_second = self.used * 1e9 / self.window_ns
 
 

@@ -68,14 +68,17 @@ def combine(decisions: list[Decision]) -> Decision:
     """One answer for several limits.
 
     It allows when all do. It speaks of the limit that decided: the one with the longest wait for a no,
-    the one with the least left for a yes; waits and delays are the longest of all.
+    the one with the least left for a yes; waits and delays are the longest of all. It is degraded when one
+    of them is.
     """
     if len(decisions) == 1:
         return decisions[0]
     wait: i64 = 0
     delay: i64 = 0
     deciding = decisions[0]
+    degraded = False
     for decision in decisions:
+        degraded = degraded or decision.degraded
         delay = max(delay, decision.delay_ns)
         if _decides_over(decision, deciding):
             deciding = decision
@@ -90,6 +93,7 @@ def combine(decisions: list[Decision]) -> Decision:
         deciding.policy,
         deciding.window_ns,
         tuple(decisions),
+        degraded,
     )
 
 
