@@ -32,7 +32,8 @@ class FollowingPool(SentinelConnectionPool):
         if loop.time() - self._looked_at >= _LOOK_SECONDS and self._looking is None:
             self._looked_at = loop.time()
             self._looking = loop.create_task(self._look())
-        connection: Any = await super().get_connection(*arguments, **options)
+        pool: Any = super()
+        connection = await pool.get_connection(*arguments, **options)
         if (connection.host, connection.port) != self.master_address:
             try:
                 await connection.disconnect()
@@ -49,8 +50,9 @@ class FollowingPool(SentinelConnectionPool):
         await super().aclose()
 
     async def _look(self) -> None:
+        pool: Any = self
         try:
-            await self.get_master_address()
+            await pool.get_master_address()
         except Exception as error:  # noqa: BLE001 - then things are left as they are
             _log.debug("the Sentinels do not say who is the primary: %r", error)
         finally:
