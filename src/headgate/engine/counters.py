@@ -7,7 +7,7 @@ nothing is spent. Many questions travel together, and each is answered for itsel
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol, final
+from typing import TYPE_CHECKING, Final, Protocol, final, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -231,6 +231,7 @@ class Answer:
         self.failed = failed
 
 
+@runtime_checkable
 class CounterStore(Protocol):
     """Where shared counters are kept. Adapters pass ``tests/contract/test_counter_store.py``."""
 
