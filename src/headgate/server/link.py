@@ -68,6 +68,7 @@ class Link:
         """Listen until the supervisor is gone."""
         while (message := await self._line.receive()) is not None:
             self._hear(message)
+        self._line.close()
         self.is_cut = True
         for waiting in self._asked.values():
             if not waiting.done():
