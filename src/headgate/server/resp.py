@@ -46,7 +46,10 @@ HIGH_WATER: Final = 256 * 1024
 def build_resp(context: Context, observer: DenialObserver | None = None) -> RespServer:
     """The RESP door of a service, not listening yet."""
     service, gatekeeper, settings = context.service, context.gatekeeper, context.settings
-    throttles = ThrottleBook(service.engine.table, observer=observer)
+    sharing = service.engine.sharing
+    if sharing is not None and sharing.settings.local_scope is None:
+        sharing = None
+    throttles = ThrottleBook(service.engine.table, observer=observer, sharing=sharing)
     now_ns = service.engine.clock.now_ns
     door = RespDoor(service, throttles, gatekeeper, now_ns, context.version)
     gatekeeper.on_refresh(door.doubt)

@@ -35,7 +35,7 @@ MAX_TTL_MS: Final = 86_400_000
 # Decisions ---------------------------------------------------------------------------------------
 
 
-def _throttle(session: RespSession, args: list[bytes]) -> bytes:
+def _throttle(session: RespSession, args: list[bytes]) -> bytes | LateReply:
     door = session.door
     key = _key(args[1], door.max_key_bytes)
     cost = 1 if len(args) == 5 or args[5] == _ONE else read_cost("quantity", args[5])

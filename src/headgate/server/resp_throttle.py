@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from headgate.algorithms import build
 from headgate.clock import NS_PER_SECOND
+from headgate.decision import Decision
 from headgate.engine.table import Keyspace
 from headgate.errors import InvalidCost, InvalidInput, InvalidRate, TooManyLimits
+from headgate.policy.model import LimitSpec, Policy
 from headgate.rate import MAX_LIMIT, Rate
+from headgate.server.resp_late import LateReply
 from headgate.server.resp_replies import throttle_reply
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
 
+    from headgate.engine.pending import Pending
     from headgate.engine.ports import DenialObserver
+    from headgate.engine.sharing import Sharing
     from headgate.engine.table import KeyedTable
 
 __all__ = ["THROTTLE", "ThrottleBook", "read_cost", "whole_number"]
@@ -52,6 +57,7 @@ class ThrottleBook:
         table: where their keys are kept.
         max_limits: how many distinct limits are kept.
         observer: is told of denials.
+        sharing: of a node of several processes, which count these limits together; None for one.
     """
 
     def __init__(
@@ -59,8 +65,10 @@ class ThrottleBook:
         table: KeyedTable,
         max_limits: int = DEFAULT_MAX_LIMITS,
         observer: DenialObserver | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         self.table = table
+        self._sharing = sharing
         self._max_limits: i64 = max_limits
         self._observer = observer
         self._limits: dict[tuple[bytes, bytes, bytes], _Limit] = {}
@@ -84,7 +92,9 @@ class ThrottleBook:
         """Calls answered no."""
         return self._denied
 
-    def answer(self, key: str, numbers: tuple[bytes, bytes, bytes], cost: i64, now: i64) -> bytes:
+    def answer(
+        self, key: str, numbers: tuple[bytes, bytes, bytes], cost: i64, now: i64
+    ) -> bytes | LateReply:
         """Decide, spend when it passes, and put the answer in bytes; a cost of 0 only asks.
 
         Args:
@@ -101,6 +111,8 @@ class ThrottleBook:
         if limit is None:
             limit = self._open(numbers, now)
         limit.last_used_ns = now
+        if self._sharing is not None:
+            return self._ask(self._sharing, limit, key, cost, now)
         if cost == 0:
             return throttle_reply(limit.space.peek(key, cost, now), limit.capacity)
         decision = limit.space.check(key, cost, now)
@@ -136,11 +148,42 @@ class ThrottleBook:
                 taken += limit.space.load(key, values, now, wall_offset_ns)
         return taken
 
+    def _ask(
+        self, sharing: Sharing, limit: _Limit, key: str, cost: i64, now: i64
+    ) -> bytes | LateReply:
+        """`answer`, with the other processes of the node."""
+        space = limit.space
+        shared = space.shared
+        outcome: Decision | Pending[Decision] | None = None
+        if cost == 0:
+            outcome = sharing.holds.peek([(space, key)], 0, now)
+        elif shared is not None:
+            outcome = sharing.take(shared, key, cost, now)
+        if outcome is None:
+            outcome = sharing.check([(space, key)], cost, now)
+        if isinstance(outcome, Decision):
+            return self._said(limit, outcome, cost)
+        late = LateReply(None, 0)
+        outcome.then(lambda decision: late.fill(self._said(limit, decision, cost)))
+        return late
+
+    def _said(self, limit: _Limit, decision: Decision, cost: i64) -> bytes:
+        """The answer to a question whose denial was told already."""
+        if cost > 0:
+            if decision.allowed:
+                self._admitted += 1
+            else:
+                self._denied += 1
+        return throttle_reply(decision, limit.capacity)
+
     def _open(self, numbers: tuple[bytes, bytes, bytes], now: i64) -> _Limit:
         rate = read_rate(numbers)
         if len(self._limits) >= self._max_limits:
             self._make_room(now)
-        space = Keyspace(self.table, build("token_bucket", rate), THROTTLE)
+        place = b" ".join(numbers).decode()
+        space = Keyspace(self.table, build("token_bucket", rate), THROTTLE, f"{THROTTLE} {place}")
+        if self._sharing is not None:
+            self._sharing.adopt(space, LimitSpec("token_bucket", rate), _as_policy(), 0)
         limit = _Limit(space, rate)
         self._limits[numbers] = limit
         return limit
@@ -150,6 +193,8 @@ class ThrottleBook:
         for numbers in list(islice(self._limits, _LOOKS_AT_CAP)):
             limit = self._limits.pop(numbers)
             if now - limit.last_used_ns >= limit.refill_ns:
+                if self._sharing is not None:
+                    self._sharing.release(limit.space)
                 limit.space.retire()
                 return
             self._limits[numbers] = limit
@@ -158,6 +203,13 @@ class ThrottleBook:
             "and tell callers apart by the key",
             max_limits=self._max_limits,
         )
+
+
+def _as_policy() -> Policy:
+    """How these limits are shared: by the processes of one node."""
+    return Policy.from_dict(
+        {"name": "throttle", "limit": 1, "window": "1s", "consistency": "local"}
+    )
 
 
 def read_rate(numbers: tuple[bytes, bytes, bytes]) -> Rate:
