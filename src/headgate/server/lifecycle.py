@@ -129,7 +129,7 @@ async def _open_cluster(
         f"{station.node}.{station.number}",
         clock,
         agreement=station.agreement,
-        local_scope=f"node:{station.node}",
+        local_scope=station.scope,
     )
 
 

@@ -35,6 +35,8 @@ class Station:
         agreement: how the workers agree; None when the settings name something that all nodes agree by.
 
     Attributes:
+        scope: within which the node's own limits are counted. In a store of the node's own it does not
+            depend on the name, so that its counters outlive a change of that.
         leaves_queue: what waits to be accepted when this worker goes is left to those that stay.
     """
 
@@ -51,6 +53,7 @@ class Station:
         self.node = node
         self.listeners = listeners
         self.link = link
+        self.scope = "node" if agreement is not None else f"node:{node}"
         self.agreement = agreement
         self.leaves_queue = False
         self._balance = balance
