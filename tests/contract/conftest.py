@@ -12,14 +12,15 @@ from headgate.policy.model import Policy
 from headgate.server.guarded_store import GuardedStore
 from headgate.storage import open_store
 from headgate.testing import ManualClock
-from tests.support.agreements import etcd_agreement, new_cluster
+from tests.support.agreements import etcd_agreement, new_cluster, redis_agreement
 from tests.support.postgres import postgres_server
+from tests.support.servers import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STORES = ("memory", "sqlite", "postgresql")
-AGREED = ("etcd",)
+AGREED = ("etcd", "redis")
 GUARDED = "memory behind its breaker"
 
 
@@ -73,8 +74,13 @@ def agreements(request, tmp_path, clock):
     def make(kind, **settings):
         server = request.getfixturevalue(f"{kind}_server")
         directory = tmp_path / f"node{len(made)}"
-        made.append(etcd_agreement(server.endpoints, cluster, clock, directory, **settings))
-        return made[-1]
+        if kind == "etcd":
+            opened = etcd_agreement(server.endpoints, cluster, clock, directory, **settings)
+        else:
+            url = f"redis://{HOST}:{server.port}"
+            opened = redis_agreement(url, cluster, clock, directory, **settings)
+        made.append(opened)
+        return opened
 
     yield make
     for each in made:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import secrets
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 from headgate.errors import StoreUnavailable
@@ -17,10 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["KeptRecords"]
 
+_log = logging.getLogger("headgate.coordination")
 T = TypeVar("T")
 
 _FOLDERS: Final = ("policies", "settings", "tokens", "uses")
 """What a copy is kept of: all that a node needs to decide. Histories are not."""
+
+_BORN: Final = ("meta", "born")
+"""A record that every store has which was ever in use."""
 
 
 @final
@@ -73,11 +79,36 @@ class KeptRecords:
 
     async def refresh(self) -> None:
         """Take a copy of the configuration; on the backend's loop."""
+        copy = await self._taken()
+        if await self._backend.get(_BORN) is None:
+            await self._bear(copy)
+            copy = await self._taken()
+        self._copy = copy
+        await asyncio.to_thread(self._file.write, copy)
+
+    async def _taken(self) -> Folders:
         copy: Folders = {}
         for folder in _FOLDERS:
             copy[folder] = {one.name: one for one in await self._backend.list(folder)}
-        self._copy = copy
-        await asyncio.to_thread(self._file.write, copy)
+        return copy
+
+    async def _bear(self, found: Folders) -> None:
+        """Mark the store as one that is in use; and if it lost all that it had, give it back what is known.
+
+        A Redis that was restarted without its data would else take every limit away from every node.
+        """
+        known = await asyncio.to_thread(self._known) or {}
+        lost = {} if any(found.values()) else _puts(known)
+        made = await self._backend.change(
+            {_BORN: 0, **dict.fromkeys(lost, 0)}, {_BORN: secrets.token_hex(8), **lost}, ()
+        )
+        if made and lost:
+            _log.warning(
+                "the store at %s had lost all records; it was given the %d of the last known "
+                "configuration (histories are lost)",
+                self._backend.where,
+                len(lost),
+            )
 
     def _read(
         self,
@@ -109,3 +140,11 @@ class KeptRecords:
     def _require_open(self) -> None:
         if self._closed:
             raise StoreUnavailable(f"the store at {self._backend.where} is closed; open another")
+
+
+def _puts(folders: Folders) -> dict[Key, str]:
+    return {
+        (folder, name): record.text
+        for folder, records in folders.items()
+        for name, record in records.items()
+    }

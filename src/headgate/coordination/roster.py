@@ -61,7 +61,7 @@ class Roster:
         if roll.leads:
             margin = max(roll.lease_ns // _MARGIN, NS_PER_MS)
             self._leads_until_ns = asked_ns + roll.lease_ns - margin
-        self._members = [_member(card) for card in roll.members]
+        self._members = sorted(map(_member, roll.members), key=lambda member: member.node)
         self._roll = roll
         if roll.leader != before:
             _log.info("the leader is %s; it was %s", roll.leader or "nobody", before or "nobody")

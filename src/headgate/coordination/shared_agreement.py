@@ -223,8 +223,10 @@ class SharedAgreement:
             self._roster.card = None  # nobody is there to say goodbye to
         await self._leave()
         for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            while not task.done():
+                # More than once: a driver may make an error of its own out of being cancelled.
+                task.cancel()
+                await asyncio.wait([task], timeout=0.1)
         await self._backend.close()
 
     def _look_for_a_namesake(self) -> None:

@@ -96,7 +96,7 @@ class PolicyDesk:
             current = await self._version_of(name)
             if current is None:
                 if versions is not None:
-                    raise _failed(name, None)
+                    raise _failed(name, None, versions)
                 return await self._create(policy, actor), True
             if only_new:
                 raise _failed(name, current)
@@ -104,7 +104,7 @@ class PolicyDesk:
             try:
                 stored = await asyncio.to_thread(self._store.replace, name, policy, expected, actor)
             except Conflict as error:
-                raise _failed(name, error.context.get("current_version")) from error
+                raise _failed(name, error.context.get("current_version"), versions) from error
             await self._enforce(stored)
             return stored, False
 
@@ -118,7 +118,7 @@ class PolicyDesk:
             try:
                 await asyncio.to_thread(self._store.delete, name, expected, actor)
             except Conflict as error:
-                raise _failed(name, error.context.get("current_version")) from error
+                raise _failed(name, error.context.get("current_version"), versions) from error
             self._remove(name)
             await self.announce()
 
@@ -187,14 +187,23 @@ def _require_version(name: str, current: int, versions: Collection[int] | None) 
     if versions is None:
         return None
     if versions is not ANY_VERSION and current not in versions:
-        raise _failed(name, current)
+        raise _failed(name, current, versions)
     return current
 
 
-def _failed(name: str, current: object) -> PreconditionFailed:
+def _failed(
+    name: str, current: object, versions: Collection[int] | None = None
+) -> PreconditionFailed:
+    """A condition does not hold; the version that was meant is shown beside the one that is there."""
     there = "is not there" if current is None else f"is at version {current}"
+    expected = sorted(versions) if versions and versions is not ANY_VERSION else []
+    meant = f" (the change was made for version {expected[0]})" if len(expected) == 1 else ""
     message = (
-        f"the policy {name[:128]!a} {there}, which is not the condition of the change; "
+        f"the policy {name[:128]!a} {there}, which is not the condition of the change{meant}; "
         "read it again and repeat the change"
     )
-    return PreconditionFailed(message, current_version=current)
+    return PreconditionFailed(
+        message,
+        current_version=current,
+        expected_version=expected[0] if len(expected) == 1 else expected or None,
+    )

@@ -49,7 +49,7 @@ def check_version(name: str, expected: int | None, current: int) -> None:
     """Refuse a change that was made for another version."""
     if expected is not None and expected != current:
         message = (
-            f"the policy {name!r} is at version {current}, not at the expected one; "
+            f"the policy {name!r} is at version {current}, and the change was made for version {expected}; "
             "read it again and repeat the change"
         )
         raise Conflict(message, name=name, expected_version=expected, current_version=current)
@@ -69,8 +69,8 @@ def check_setting_version(name: str, expected: int | None, current: int) -> None
     """Refuse a put that was made for another version."""
     if expected is not None and expected != current:
         message = (
-            f"the settings {name!r} are at version {current}, not at the expected one; "
-            "read them again and repeat the change"
+            f"the settings {name!r} are at version {current}, and the change was made for version "
+            f"{expected}; read them again and repeat the change"
         )
         raise Conflict(message, name=name, expected_version=expected, current_version=current)
 

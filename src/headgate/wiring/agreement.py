@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from headgate.coordination.single_agreement import SingleAgreement
+from headgate.errors import ConfigurationError, InvalidInput
 from headgate.storage.agreed import AgreedStore
 
 if TYPE_CHECKING:
@@ -53,4 +54,13 @@ def _backend(settings: Settings) -> Backend | None:
             settings.etcd_key,
         )
         return EtcdBackend(EtcdClient(access), settings.cluster)
+    if settings.redis_url:
+        from headgate.coordination.redis_address import RedisAddress  # noqa: PLC0415 - see above
+        from headgate.coordination.redis_backend import RedisBackend  # noqa: PLC0415
+
+        try:
+            address = RedisAddress.read(settings.redis_url, settings.redis_ca)
+        except InvalidInput as error:
+            raise ConfigurationError(error.message, setting="redis_url") from error
+        return RedisBackend(address, settings.cluster)
     return None
