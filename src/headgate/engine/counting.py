@@ -27,6 +27,7 @@ from headgate.engine.counters import (
     Standing,
 )
 from headgate.engine.lease_ledger import LeaseLedger, LeaseTerms
+from headgate.engine.recipes import recipe_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,16 +39,18 @@ if TYPE_CHECKING:
 __all__ = ["Counting"]
 
 _NS_PER_US: Final = 1_000
+_MOST_SETTINGS: Final = 10_000
 
 
 @final
 class _Settings:
     """A limit's settings, worked out once."""
 
-    __slots__ = ("algorithm", "fingerprint", "holds_permits", "terms")
+    __slots__ = ("algorithm", "holds_permits", "recipe", "spec", "terms")
 
     def __init__(self, spec: LimitSpec) -> None:
-        self.fingerprint = spec.fingerprint()
+        self.spec = spec  # so that its id is not given to another
+        self.recipe = recipe_of(spec)
         self.algorithm = spec.build(STORE_EPOCH_NS)
         self.holds_permits = spec.algorithm == "concurrency"
         self.terms = LeaseTerms(spec.algorithm, self.algorithm)
@@ -88,7 +91,7 @@ class Counting:
     def __init__(self) -> None:
         self._cells: dict[tuple[str, str], _Cell] = {}
         self._holds: dict[str, _Hold] = {}
-        self._settings: dict[str, _Settings] = {}
+        self._settings: dict[int, _Settings] = {}
 
     def __len__(self) -> int:
         return len(self._cells)
@@ -218,19 +221,20 @@ class Counting:
         place = (counter.identity, key)
         settings = self._worked_out(counter.spec)
         cell = self._cells.get(place)
-        if cell is None:
+        if cell is None or (cell.state is None and cell.ledger is None):
             cell = self._cells[place] = _Cell(settings, counter.version)
         elif counter.version >= cell.version:
             cell.version = counter.version
-            if settings.fingerprint != cell.settings.fingerprint:
+            if settings.recipe != cell.settings.recipe:
                 _convert(cell, settings, at_us)
         return cell
 
     def _worked_out(self, spec: LimitSpec) -> _Settings:
-        fingerprint = spec.fingerprint()
-        settings = self._settings.get(fingerprint)
+        settings = self._settings.get(id(spec))
         if settings is None:
-            settings = self._settings[fingerprint] = _Settings(spec)
+            if len(self._settings) >= _MOST_SETTINGS:
+                self._settings.clear()
+            settings = self._settings[id(spec)] = _Settings(spec)
         return settings
 
 
