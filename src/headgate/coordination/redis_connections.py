@@ -54,11 +54,15 @@ def driver(what: str) -> Any:
 
 
 def address_of(store: object, what: str) -> RedisAddress | None:
-    """The address that a text is; None when it is no text, and so perhaps a client.
+    """The address that a text is, or that was read already; None for anything else, perhaps a client.
 
     Raises:
         InvalidInput: it is a text and no address, in words of ``what`` was wanted.
     """
+    if isinstance(store, RedisAddress):
+        return store
+    if isinstance(store, RedisAddress):
+        return store
     if not isinstance(store, str):
         return None
     if not is_address(store):

@@ -60,8 +60,8 @@ class Places(Protocol):
 
     async def ask(
         self, asked: Mapping[int, Sequence[Question]]
-    ) -> Mapping[int, Sequence[Answer] | None]:
-        """Ask each place; None for a place of which it is not known what became of its questions.
+    ) -> Mapping[int, Sequence[Answer | None]]:
+        """Ask each place; None for a question of which it is not known what became of it.
 
         A `SETTLE` names no levels: the place knows them from the hold.
         """
@@ -129,7 +129,7 @@ class _Round:
 
     def __init__(self) -> None:
         self._asked: dict[int, list[Question]] = {}
-        self._answers: Mapping[int, Sequence[Answer] | None] = {}
+        self._answers: Mapping[int, Sequence[Answer | None]] = {}
 
     def add(self, place: int, question: Question) -> int:
         """Its number among the questions to this place."""
@@ -146,8 +146,7 @@ class _Round:
             self._answers = await places.ask(self._asked)
 
     def answer(self, place: int, number: int) -> Answer | None:
-        answers = self._answers.get(place)
-        return None if answers is None else answers[number]
+        return self._answers[place][number]
 
     def answers(self, split: _Split) -> dict[int, Answer | None]:
         return {place: self.answer(place, split.at[place]) for place in split.parts}

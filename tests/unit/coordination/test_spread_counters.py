@@ -56,10 +56,10 @@ class MemoryPlaces:
         for place, questions in asked.items():
             self.asked.extend((chr(place), question.kind) for question in questions)
             if place in self.away:
-                found[place] = None
+                found[place] = [None] * len(questions)
                 continue
             answers = [self.carry_out(place, question) for question in questions]
-            found[place] = None if place in self.mute else answers
+            found[place] = [None] * len(questions) if place in self.mute else answers
         await self.clock.sleep_async(0.001)
         return found
 
