@@ -10,10 +10,10 @@ from fastapi import APIRouter, Depends, Query, Response
 from headgate.server import schemas
 from headgate.server.bodies import json_response
 from headgate.server.guard import needs
+from headgate.server.key_usage import key_usage
 from headgate.server.records import records
 
 if TYPE_CHECKING:
-    from headgate.engine.stats import Usage
     from headgate.server.context import Context
 
 __all__ = ["records_router"]
@@ -44,7 +44,7 @@ def _add_metrics(router: APIRouter, context: Context) -> None:
         """
         document = await _records(context)
         if key is not None:
-            usage = [_usage(one) for one in context.service.usage(key)]
+            usage = await key_usage(context, key)
             document = {"totals": document["totals"], "key": key, "usage": usage}
         return json_response(msgspec.json.encode(document))
 
@@ -57,17 +57,3 @@ async def _records(context: Context) -> dict[str, Any]:
 
     counters: dict[str, Any] = (await node_report(context))["records"]
     return counters
-
-
-def _usage(usage: Usage) -> dict[str, Any]:
-    return {
-        "policy": usage.policy,
-        "key": usage.key,
-        "limit": usage.limit,
-        "window": usage.window_ns / 1e9,
-        "capacity": usage.capacity,
-        "used": usage.used,
-        "remaining": usage.remaining,
-        "reset_after": usage.reset_after_ns / 1e9,
-        "rate_per_second": usage.rate_per_second,
-    }

@@ -69,12 +69,13 @@ class RecentRequests:
 
     def get(self, key: str) -> dict[str, str]:
         """The attributes that the key last came with; only the key when that is not known."""
+        attributes = self.find(key)
+        return {"key": key} if attributes is None else attributes
+
+    def find(self, key: str) -> dict[str, str] | None:
+        """The attributes that the key last came with, if that is known."""
         attributes = self._young.get(key)
-        if attributes is None:
-            attributes = self._old.get(key)
-        if attributes is None:
-            return {"key": key}
-        return attributes
+        return self._old.get(key) if attributes is None else attributes
 
 
 @final
@@ -230,8 +231,16 @@ class CheckService:
         """Give a whole reservation back."""
         return self.engine.begin_commit(reservation_id, 0)
 
+    def recall(self, key: str) -> dict[str, str] | None:
+        """The attributes that a key last came with to this process, if it knows."""
+        self._require_short(key, "key")
+        return self._recent.find(key)
+
     def usage(self, key: str) -> list[Usage]:
-        """What a key has spent and has left, under every limit that its last request met."""
+        """What a key has spent and has left, under every limit that its last request met.
+
+        Limits that are shared with other nodes look unused: see `headgate.server.key_usage`.
+        """
         self._require_short(key, "key")
         return self.engine.usage(self._recent.get(key))
 

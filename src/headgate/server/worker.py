@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from headgate.errors import ConfigurationError
 from headgate.server.balance import Balance
 from headgate.server.frames import Line, read_frame
+from headgate.server.key_usage import RECENT
 from headgate.server.lifecycle import Running, serve
 from headgate.server.link import Link
 from headgate.server.node_agreement import NodeAgreement
@@ -131,6 +132,7 @@ class _Worker:
         settle_memory()
         context = running.context
         self._link.answer(METRICS, lambda _: own_report(context))
+        self._link.answer(RECENT, context.service.recall)
         policies = len(context.service.engine.policies())
         self._link.tell("ready", version=context.version, policies=policies)
         if self._is_told_to_stop:
