@@ -216,7 +216,7 @@ class Renewals:
             back=back,
             need=need,
             ahead=ahead,
-            demand=lease.demand,
+            demand=lease.demand if shared.has_rivals else 0.0,
             ttl_us=shared.ttl_ns // 1000,
             bound=shared.bound,
         )
@@ -349,7 +349,7 @@ class Renewals:
             back=asked.back,
             need=0,
             ahead=0,
-            demand=lease.demand,
+            demand=lease.demand if shared.has_rivals else 0.0,
             ttl_us=asked.ttl_us,
             bound=asked.bound,
         )

@@ -47,6 +47,8 @@ class SharedLimit:
         leases: what is known of its keys.
         fallback: decides while the store is away; None while it does not.
         is_gone: the policy has no such limit any more.
+        has_rivals: shares are kept fair among those who share it; not so among the processes of one node,
+            whose callers may come to any of them.
     """
 
     def __init__(self, keyspace: Keyspace, counter: Counter) -> None:
@@ -62,6 +64,7 @@ class SharedLimit:
         self.leases: dict[str, Lease] = {}
         self.fallback: Fallback | None = None
         self.is_gone = False
+        self.has_rivals = True
         self._token_ns = 0.0
 
     def set_up(

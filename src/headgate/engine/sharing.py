@@ -118,6 +118,7 @@ class Sharing:
             shared = SharedLimit(keyspace, counter)
             keyspace.shared = shared
             self._limits[shared] = None
+        shared.has_rivals = self.settings.has_rivals and scope == self.settings.scope
         ttl_ns = policy.lease.ttl_ns or self.settings.ttl_ns
         is_leased = consistency == _LEASED and may_be_leased(spec)
         share = policy.lease.share or self.settings.share

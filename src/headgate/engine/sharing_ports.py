@@ -66,6 +66,8 @@ class SharingSettings:
         ttl_ns: how long a lease lasts that is not renewed.
         share: of a limit's capacity, what all nodes together may hold unspent.
         horizon_ns: how far ahead of need tokens are drawn.
+        has_rivals: other nodes share the counters of ``scope``; False when only processes of this node do,
+            which need no fair shares.
         max_records: keys with a lease at the same time; further ones are counted strictly.
         max_owed: keys for which it is remembered what they were admitted while the store was away, and
             refunds that wait for its return.
@@ -79,6 +81,7 @@ class SharingSettings:
     ttl_ns: int = 2_000_000_000
     share: float = 0.05
     horizon_ns: int = 100_000_000
+    has_rivals: bool = True
     max_records: int = 100_000
     max_owed: int = 100_000
 
@@ -99,7 +102,7 @@ class SharingFigures:
         degraded: decisions of a failure mode, by the mode: ``local``, ``open``, ``closed``.
         leases: keys that this node has a lease on.
         held: tokens of them that are not spent.
-        stranded: the most tokens that all nodes together may hold unspent of these keys: the sum of the bounds.
+        stranded: the most tokens that all nodes together may hold unspent of these keys: all their bounds.
         owed: keys for which it is remembered what has to be paid or refunded once the store is back.
     """
 
