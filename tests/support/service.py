@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+    from headgate.clock import Clock
+
 HOST = "127.0.0.1"
 PATIENCE = 20.0
 
@@ -111,7 +113,7 @@ class Service:
     """A service that serves, and the clock that it goes by."""
 
     running: Running
-    clock: ManualClock
+    clock: Any
     loop: asyncio.AbstractEventLoop
 
     @property
@@ -155,11 +157,17 @@ def ask(port: int, method: str, path: str, document: Any = None, **fields: str) 
 
 
 @contextlib.contextmanager
-def running_service(directory: Path, **options: Any) -> Iterator[Service]:
-    """A service in a thread until the block ends; ``options`` are settings."""
+def running_service(
+    directory: Path, clock: Clock | None = None, **options: Any
+) -> Iterator[Service]:
+    """A service in a thread until the block ends; ``options`` are settings.
+
+    Its clock stands still unless another is given: nodes that share limits need the system's, because their
+    deadlines and leases are real.
+    """
     defaults = {"port": 0, "resp_port": None, "database_url": "memory://", "drain_seconds": 5.0}
     settings = Settings(**{**defaults, "data_dir": directory, **options})
-    clock = ManualClock(start_ns=10**15)
+    clock = clock or ManualClock(start_ns=10**15)
     events: queue.Queue[Any] = queue.Queue()
 
     async def main() -> None:

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from headgate.cli.bench import bench_app
 from headgate.cli.check import check
+from headgate.cli.cluster import cluster_app
 from headgate.cli.doctor import doctor
 from headgate.cli.lab import lab_app
 from headgate.cli.output import reporting
@@ -61,6 +62,7 @@ app.command(
 )(check)
 app.add_typer(policy_app, name="policy")
 app.add_typer(token_app, name="token")
+app.add_typer(cluster_app, name="cluster")
 app.add_typer(bench_app, name="bench")
 app.add_typer(lab_app, name="lab")
 app.command("doctor", epilog="Example: `headgate doctor --url http://10.0.0.7:8080`")(doctor)

@@ -110,6 +110,7 @@ class Finder:
         yield _data_dir(settings.data_dir)
         yield _store(settings)
         yield _files(settings)
+        yield from _cluster(settings)
 
     def _service(self) -> Iterator[Finding]:
         try:
@@ -226,18 +227,50 @@ def _data_dir(directory: Path) -> Finding:
 def _store(settings: Settings) -> Finding:
     """What the store holds, if there is one; opening it would make one."""
     scheme, _, path = settings.database_url.partition(":///")
-    if scheme == "sqlite" and not Path(path).exists():
+    if settings.etcd_endpoints or settings.redis_url:
+        scheme = "the records of the cluster"
+    elif scheme == "sqlite" and not Path(path).exists():
         return Finding("records", "ok", "none yet")
-    from headgate.wiring import open_configured_store
+    from headgate.wiring.records import open_records
 
     try:
-        with open_configured_store(settings) as store:
+        with open_records(settings) as store:
             policies, tokens = len(store.policies.list()), len(store.tokens.list())
     except ModuleNotFoundError as error:
         return Finding("records", "note", f"not read: {error.name} is missing", _get("server"))
     except HeadgateError as error:
         return Finding("records", "broken", error.message, "see the message")
     return Finding("records", "ok", f"{policies} policies, {tokens} tokens in {scheme}")
+
+
+def _cluster(settings: Settings) -> Iterator[Finding]:
+    """Whether what nodes share answers, and how fast."""
+    from headgate.wiring.probes import probe_agreement, probe_counters
+
+    if not (settings.redis_url or settings.etcd_endpoints):
+        yield Finding("cluster", "ok", "none: this node counts and decides by itself")
+        return
+    probes = [("shared counters", probe_counters, settings.store_deadline)]
+    if not settings.redis_url:
+        found = "none: limits are counted on each node"
+        yield Finding("shared counters", "note", found, "name a Redis in HEADGATE_REDIS_URL")
+        probes = []
+    what = "etcd" if settings.etcd_endpoints else "agreement"
+    for name, probe, patience in [*probes, (what, probe_agreement, 1.0)]:
+        try:
+            took = probe(settings)
+        except HeadgateError as error:
+            yield Finding(name, "broken", error.message, "see the message")
+        else:
+            yield _latency(name, took, patience)
+
+
+def _latency(name: str, took: float, patience: float) -> Finding:
+    found = f"answers in {took * 1e3:.2f} ms"
+    if took < patience / 2:
+        return Finding(name, "ok", found)
+    remedy = f"more than half of what a request waits for ({patience:g} s); move it nearer"
+    return Finding(name, "note", found, remedy)
 
 
 def _files(settings: Settings) -> Finding:

@@ -79,4 +79,4 @@ def _default(setting: Field[Any]) -> str:
 def _metavar(setting: Field[Any]) -> str:
     if isinstance(setting.default, int | float) or setting.name.endswith("port"):
         return "N"
-    return "PATH" if isinstance(setting.default, Path) or "tls" in setting.name else "TEXT"
+    return "PATH" if "Path" in str(setting.type) else "TEXT"

@@ -1,7 +1,8 @@
 """``headgate token``: make, list and revoke API tokens, in the service's own records.
 
 It works on the store and not through the service, because the first token must come from somewhere. A
-running service learns of it within seconds.
+running service learns of it within seconds. Where the environment names an etcd or a Redis, the store is that
+of the cluster.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from headgate.cli.output import console, print_json, table
 from headgate.errors import InvalidRate
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from headgate.engine.ports import Store, Token
@@ -96,12 +98,12 @@ def revoke(
     typer.echo(f"revoked {token.id} ({token.name})")
 
 
-def _store(data_dir: Path | None, database_url: str | None) -> Store:
+def _store(data_dir: Path | None, database_url: str | None) -> AbstractContextManager[Store]:
     from headgate.settings import Settings
-    from headgate.wiring import open_configured_store
+    from headgate.wiring.records import open_records
 
     settings = Settings.load(os.environ, data_dir=data_dir, database_url=database_url)
-    return open_configured_store(settings)
+    return open_records(settings)
 
 
 def _duration(text: str) -> timedelta:

@@ -120,6 +120,28 @@ class Client:
         """Take a policy out of force; raises `NotFound`."""
         self._request("DELETE", f"/api/v1/policies/{quote(name, safe='')}")
 
+    # The cluster ---------------------------------------------------------------------------------
+
+    def cluster(self) -> dict[str, Any]:
+        """How the nodes stand, as this one sees it."""
+        return self._json("GET", "/api/v1/cluster")
+
+    def members(self) -> list[dict[str, Any]]:
+        """The live nodes, in the order of their names."""
+        found: list[dict[str, Any]] = self._json("GET", "/api/v1/cluster/members")["members"]
+        return found
+
+    def leader(self) -> dict[str, Any]:
+        """Who leads, and who says so."""
+        return self._json("GET", "/api/v1/cluster/leader")
+
+    def leases(self, key: str, policy: str | None = None) -> dict[str, Any]:
+        """Who holds tokens of a key, drawn ahead; of all policies unless one is named."""
+        path = f"/api/v1/cluster/leases?key={quote(key, safe='')}"
+        if policy is not None:
+            path += f"&policy={quote(policy, safe='')}"
+        return self._json("GET", path)
+
     # The service ---------------------------------------------------------------------------------
 
     def usage(self, key: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from headgate.server import schemas
 from headgate.server.bodies import BytesResponse, problem_response, tail_response
 from headgate.server.routes_backpressure import backpressure_router
 from headgate.server.routes_checks import checks_router
+from headgate.server.routes_cluster import cluster_router
 from headgate.server.routes_operations import operations_router
 from headgate.server.routes_policies import policies_router
 from headgate.server.routes_records import records_router
@@ -57,6 +58,7 @@ def create_app(context: Context) -> ASGIApp:
         policies_router(context),
         records_router(context),
         backpressure_router(context),
+        cluster_router(context),
         operations_router(context, app),
     ]
     for router in routers:

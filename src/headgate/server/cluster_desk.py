@@ -174,5 +174,15 @@ class ClusterDesk:
 
 async def _pause(seconds: float) -> None:
     """By the loop's time: the service's clock may be one that a test moves."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.Event().wait(), seconds)
+    loop = asyncio.get_running_loop()
+    over: asyncio.Future[None] = loop.create_future()
+    timer = loop.call_later(seconds, _end, over)
+    try:
+        await over  # and not wait_for, which may lose a cancellation that comes as the time is over
+    finally:
+        timer.cancel()
+
+
+def _end(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

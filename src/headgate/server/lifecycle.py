@@ -147,7 +147,7 @@ class _Service:
         self._settings = settings
         is_agreed = store is cluster.agreement.store
         store = GuardedStore(store, clock)
-        wired = wire(settings, store, clock, cluster.sharing, is_agreed=is_agreed)
+        wired = wire(settings, store, clock, cluster.share, is_agreed=is_agreed)
         overload = Overload(clock)
         gatekeeper = Gatekeeper(store.tokens, clock)
         gatekeeper.open(is_loopback=settings.is_loopback, may_be_away=is_agreed)

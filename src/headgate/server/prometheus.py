@@ -19,6 +19,7 @@ from prometheus_client.core import (
 
 from headgate.backpressure.breaker_rule import CircuitState
 from headgate.priority import PRIORITIES
+from headgate.server.prometheus_cluster import of_cluster
 
 if TYPE_CHECKING:
     from headgate.engine.stats import EngineStats, PolicyStats
@@ -63,6 +64,7 @@ class _Collector:
         yield from _of_http(context)
         yield from _of_resp(context)
         yield from _of_backpressure(context)
+        yield from of_cluster(context.cluster)
         yield _of_denied_keys(context)
 
 

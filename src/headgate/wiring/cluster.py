@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 from headgate.clock import NS_PER_SECOND
-from headgate.coordination.courier import Courier
-from headgate.engine.sharing import Sharing
+from headgate.coordination.courier import Courier, CourierFigures
+from headgate.engine.sharing import Sharing, SharingStatus
 from headgate.engine.sharing_ports import SharingSettings
+from headgate.errors import ConfigurationError, InvalidInput
 from headgate.wiring.agreement import open_agreement
 from headgate.wiring.service import prepare_directory
 
@@ -24,10 +25,20 @@ if TYPE_CHECKING:
     from headgate.clock import Clock
     from headgate.engine.agreement import Agreement
     from headgate.engine.counters import CounterStore
+    from headgate.engine.engine import Engine
     from headgate.settings import Settings
 
-__all__ = ["Cluster", "advertised", "node_name", "open_cluster"]
+__all__ = [
+    "Cluster",
+    "CourierFigures",
+    "SharingStatus",
+    "advertised",
+    "configured_counters",
+    "node_name",
+    "open_cluster",
+]
 
+_MOST_LEASES: Final = 100_000
 _ANYWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - not bound here: such a host is nobody's address
 
 
@@ -41,14 +52,23 @@ class Cluster:
         agreement: on configuration, members and a leader.
         counters: the shared counters; None when nothing is counted together.
         courier: carries questions to them.
-        sharing: the node's side of them.
+        terms: on which the node shares; None when it does not.
+        sharing: the node's side of the counters, once an engine was given it.
     """
 
     node: str
     agreement: Agreement
     counters: CounterStore | None = None
     courier: Courier | None = None
+    terms: SharingSettings | None = None
     sharing: Sharing | None = None
+
+    def share(self, engine: Engine) -> None:
+        """Let the engine decide with the others; by itself when there is nothing to share."""
+        if self.courier is None or self.terms is None:
+            return
+        self.sharing = Sharing(self.courier, self.terms, engine.clock, engine.table, self.place)
+        engine.share(self.sharing)
 
     def place(self) -> tuple[int, int]:
         """This node's rank among the live ones, and how many there are."""
@@ -60,7 +80,29 @@ class Cluster:
 
     def store_state(self) -> str:
         """``up``, ``down``, or ``none`` when nothing is counted together."""
-        return "none" if self.sharing is None else "up"
+        if self.sharing is None:
+            return "none"
+        return "up" if self.sharing.health.is_up else "down"
+
+    def status(self) -> SharingStatus | None:
+        """How the sharing goes; None when nothing is counted together."""
+        return None if self.sharing is None else self.sharing.status()
+
+    def drawn(self) -> tuple[int, int, int]:
+        """What this node has drawn ahead, of 100,000 keys at most.
+
+        Returns:
+            How many keys, the tokens of them that are not spent, and the most that all nodes may hold.
+        """
+        if self.sharing is None:
+            return 0, 0, 0
+        views = [view for view in self.sharing.leases(None, _MOST_LEASES) if view.held > 0]
+        held = sum(view.held for view in views)
+        return len(views), held, sum(view.bound for view in views)
+
+    def carried(self) -> CourierFigures | None:
+        """What travelled to the shared counters; None likewise."""
+        return None if self.courier is None else self.courier.figures
 
     async def give_back(self) -> None:
         """Return once the tokens that were drawn ahead are given back, or cannot be."""
@@ -104,7 +146,7 @@ async def open_cluster(
     clock: Clock,
     *,
     agreement: Agreement | None = None,
-    local_scope: str | None = None,  # noqa: ARG001 - likewise
+    local_scope: str | None = None,
 ) -> Cluster:
     """Everything that the settings name, opened.
 
@@ -123,29 +165,52 @@ async def open_cluster(
         prepare_directory(settings.data_dir)  # for the last known configuration
     try:
         await cluster.agreement.open()
+        if settings.redis_url:
+            cluster.counters = counters = configured_counters(settings)
+            cluster.courier = Courier(counters)
+            cluster.terms = _terms(settings, node, local_scope, has_rivals=agreement is None)
     except BaseException:
         await cluster.close()
         raise
     return cluster
 
 
-def _share(
-    cluster: Cluster, counters: CounterStore, settings: Settings, local_scope: str | None
-) -> None:
-    cluster.counters = counters
-    cluster.courier = courier = Courier(counters)
-    # A process that starts anew knows nothing of the leases that it had: it is another one to the store.
-    name = f"{cluster.node}/{secrets.token_hex(4)}"
-    consistency = "leased" if settings.consistency == "auto" else settings.consistency
-    cluster.sharing = Sharing(
-        courier,
-        SharingSettings(
-            name,
-            local_scope=local_scope,
-            consistency=consistency,
-            deadline_ns=round(settings.store_deadline * NS_PER_SECOND),
-            ttl_ns=round(settings.lease_seconds * NS_PER_SECOND),
-            share=settings.lease_share,
-        ),
-        cluster.place,
+def configured_counters(settings: Settings) -> CounterStore:
+    """The shared counters that the settings name. Nothing is reached for until they are asked.
+
+    Raises:
+        ConfigurationError: the address cannot be used, or the driver is missing.
+    """
+    from headgate.coordination.redis_address import (  # noqa: PLC0415 - one node needs none
+        CLUSTER,
+        RedisAddress,
+    )
+
+    try:
+        address = RedisAddress.read(settings.redis_url, settings.redis_ca)
+    except InvalidInput as error:
+        raise ConfigurationError(error.message, setting="redis_url") from error
+    if address.kind == CLUSTER:
+        from headgate.coordination.redis_cluster_counters import (  # noqa: PLC0415 - likewise
+            redis_cluster_counters,
+        )
+
+        return redis_cluster_counters(address, settings.cluster)
+    from headgate.coordination.redis_counters import RedisCounters  # noqa: PLC0415 - likewise
+
+    return RedisCounters(address, settings.cluster)
+
+
+def _terms(
+    settings: Settings, node: str, local_scope: str | None, *, has_rivals: bool
+) -> SharingSettings:
+    return SharingSettings(
+        # A process that starts anew knows nothing of the leases that it had: it is another one to the store.
+        f"{node}/{secrets.token_hex(4)}",
+        local_scope=local_scope,
+        consistency="leased" if settings.consistency == "auto" else settings.consistency,
+        deadline_ns=round(settings.store_deadline * NS_PER_SECOND),
+        ttl_ns=round(settings.lease_seconds * NS_PER_SECOND),
+        share=settings.lease_share,
+        has_rivals=has_rivals,
     )

@@ -16,12 +16,11 @@ from headgate.errors import ConfigurationError, StoreUnavailable
 from headgate.storage import load_snapshot, open_store, save_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from headgate.clock import Clock
     from headgate.engine.ports import Store
-    from headgate.engine.sharing import Sharing
     from headgate.settings import Settings
 
 __all__ = [
@@ -69,7 +68,7 @@ def wire(
     settings: Settings,
     store: Store,
     clock: Clock,
-    sharing: Sharing | None = None,
+    share: Callable[[Engine], object] | None = None,
     *,
     is_agreed: bool = False,
 ) -> Wired:
@@ -79,7 +78,7 @@ def wire(
         settings: the configuration.
         store: of the policies.
         clock: gives the time.
-        sharing: how limits are shared with other nodes; None when they are not.
+        share: is given the engine, to let it share its limits with other nodes.
         is_agreed: the store is one of many nodes: it may be away for now.
 
     Raises:
@@ -93,8 +92,8 @@ def wire(
         max_reservations=settings.max_reservations,
         observer=top_keys if settings.top_keys else None,
     )
-    if sharing is not None:
-        engine.share(sharing)
+    if share is not None:
+        share(engine)
     versions: dict[str, int] = {}
     try:
         for stored in store.policies.list():

@@ -26,7 +26,7 @@ def serve(*arguments, **environment):
 
 
 def test_every_setting_is_an_option_with_its_variable_and_default():
-    shown = " ".join(serve("--help").stdout.split())
+    shown = " ".join(serve("--help").stdout.replace("│", " ").split())
     for setting in dataclasses.fields(Settings):
         assert f"--{setting.name.replace('_', '-')} " in shown
         assert f"env HEADGATE_{setting.name.upper()})" in shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from headgate.coordination.single_agreement import SingleAgreement
 from headgate.engine.engine import Engine
 from headgate.gates.features import Features
 from headgate.policy.model import Policy
@@ -14,6 +15,7 @@ from headgate.server.service import CheckService
 from headgate.settings import Settings
 from headgate.storage import open_store
 from headgate.testing import ManualClock
+from headgate.wiring.cluster import Cluster
 
 
 class Accused:
@@ -38,6 +40,15 @@ def context_with(policies: int, **settings: Any) -> Any:
         answered={},
         store=GuardedStore(open_store("memory://", engine.clock), engine.clock),
         features=Features(),
+        cluster=alone(),
+    )
+
+
+def alone() -> Any:
+    agreement = SingleAgreement()
+    cluster = Cluster("a", agreement)
+    return SimpleNamespace(
+        cluster=cluster, leads=True, config_age=0.0, changes=1, config_hash=lambda: "00000000000f"
     )
 
 
