@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["QUIET_FOLDERS", "Backend", "Card", "News", "Roll"]
 
-QUIET_FOLDERS: Final = ("history", "uses")
+QUIET_FOLDERS: Final = ("history", "uses", "born")
 """The beginnings of folders whose changes nobody needs to be told of: many, and no configuration."""
 
 

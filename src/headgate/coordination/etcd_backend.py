@@ -23,7 +23,8 @@ from headgate.engine.records import Record
 from headgate.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from headgate.coordination.etcd_client import EtcdClient
     from headgate.engine.records import Key
@@ -56,6 +57,7 @@ class EtcdBackend:
         self._leader = f"{self._root}leader"
         self._members = f"{self._root}members/"
         self._lease = 0
+        self._seen = 0  # the revision to hear of next; 0: whatever comes
         self.where = client.where
 
     async def get(self, key: Key) -> Record | None:
@@ -86,25 +88,43 @@ class EtcdBackend:
         return bool(found.get("succeeded")) or _was_made(found, text)
 
     async def follow(self) -> AsyncGenerator[News]:
-        revision = 0
+        self._seen = 0
+        failures = 0
         while True:
-            watching = self._client.watch(
-                self._root, prefix_end(self._root), revision, _IDLE_SECONDS
-            )
-            async with watching as messages:
-                async for message in messages:
-                    if message.get("canceled"):
-                        _log.info("etcd compacted what was not read yet; all is read again")
-                        revision = 0
-                        break
-                    if message.get("created") and revision == 0:
-                        revision = number(message["header"], "revision") + 1
-                        yield News(records=True, roll=True, gap=True)
-                    events = message.get("events", ())
-                    if events:
-                        newest = max(number(event["kv"], "mod_revision") for event in events)
-                        revision = newest + 1
-                        yield self._news(events)
+            # This finds an endpoint that answers, and that has a quorum; it fails when none has.
+            await self._client.call("kv/range", {"key": encode(self._leader), "count_only": True})
+            try:
+                async with self._watching() as messages:
+                    async for message in messages:
+                        failures = 0
+                        news = self._read(message)
+                        if news is not None:
+                            yield news
+            except StoreUnavailable as error:
+                failures += 1
+                if failures > 1:
+                    raise
+                # What comes meanwhile is not lost: the next one is from the revision that was seen last.
+                _log.info("a watch broke off and is opened anew: %s", error)
+
+    def _watching(self) -> AbstractAsyncContextManager[AsyncIterator[dict[str, Any]]]:
+        end = prefix_end(self._root)
+        return self._client.watch(self._root, end, self._seen, _IDLE_SECONDS)
+
+    def _read(self, message: Mapping[str, Any]) -> News | None:
+        """What a message of a watch tells; None: nothing."""
+        if message.get("canceled"):
+            _log.info("etcd compacted what was not read yet; all is read again")
+            self._seen = 0
+            return None
+        if message.get("created") and self._seen == 0:
+            self._seen = number(message["header"], "revision") + 1
+            return News(records=True, roll=True, gap=True)
+        events = message.get("events", ())
+        if not events:
+            return None
+        self._seen = 1 + max(number(event["kv"], "mod_revision") for event in events)
+        return self._news(events)
 
     async def beat(self, card: Card | None, ttl_ns: int) -> Roll:
         if card is None:

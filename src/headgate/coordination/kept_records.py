@@ -25,7 +25,7 @@ T = TypeVar("T")
 _FOLDERS: Final = ("policies", "settings", "tokens", "uses")
 """What a copy is kept of: all that a node needs to decide. Histories are not."""
 
-_BORN: Final = ("meta", "born")
+_BORN: Final = ("born", "born")
 """A record that every store has which was ever in use."""
 
 
