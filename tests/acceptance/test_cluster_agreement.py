@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from tests.support.etcds import EtcdCluster
 
+pytestmark = pytest.mark.slow
+
 POLICY = {"name": "api", "limit": 3, "window": "1h"}
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = [pytest.mark.slow, pytest.mark.needs_redis]
+
 CHECK = "/api/v1/check"
 POLICIES = [
     {"name": "strict", "limit": 10, "window": "1h", "match": {"key": "s:*"},

@@ -27,6 +27,7 @@ _log = logging.getLogger("headgate.server")
 _TEND_SECONDS: Final = 0.25
 _AGAIN_SECONDS: Final = 0.25
 _LEAVE_SECONDS: Final = 2.0
+_GREET_SECONDS: Final = 2.0
 
 
 @final
@@ -59,7 +60,7 @@ class ClusterDesk:
         wall_ms = self._context.service.engine.clock.wall_ns() // 1_000_000
         member = Member(self.cluster.node, address, self._context.version, wall_ms, workers)
         loop = asyncio.get_running_loop()
-        for work in (self._follow(), self._tend(), self._join(member)):
+        for work in (self._greet(), self._follow(), self._tend(), self._join(member)):
             self._tasks.append(loop.create_task(work))
 
     async def stop(self) -> None:
@@ -129,6 +130,20 @@ class ClusterDesk:
         }
 
     # Inside ------------------------------------------------------------------------------------------
+
+    async def _greet(self) -> None:
+        """Say at once what would otherwise show only in answers, such as a wrong password."""
+        counters = self.cluster.counters
+        if counters is None:
+            return
+        try:
+            async with asyncio.timeout(_GREET_SECONDS):
+                await counters.ping()
+        except (HeadgateError, TimeoutError) as error:
+            _log.warning(
+                "the shared counters do not answer: %s; failure modes are in force until they do",
+                str(error) or "no answer in time",
+            )
 
     async def _join(self, member: Member) -> None:
         try:
