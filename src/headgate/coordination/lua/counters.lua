@@ -22,9 +22,9 @@ end
 
 for place, recipe in ipairs(recipes) do
   local rule = recipe[3]
-  rule.ops = sorts[rule.kind]
+  rule.ops = sort_of(rule.kind)
   if rule.inner then
-    rule.inner.ops = sorts[rule.inner.kind]
+    rule.inner.ops = sort_of(rule.inner.kind)
     rule.sort = rule.inner.ops
   end
   if rule.bounds then
@@ -36,6 +36,8 @@ for place, recipe in ipairs(recipes) do
   recipes[place] = {version = recipe[1], recipe = recipe[2], rule = rule}
 end
 
+local book = cell_book(now)
+local cell_of, touch, refund, pay = book.cell_of, book.touch, book.refund, book.pay
 local out, last = {now}, 1
 local at = 1
 local held, wants = {}, {}
@@ -104,7 +106,10 @@ local function check(levels, cost, spends)
   return passes
 end
 
+local leasing
+
 local function renew(cell, arguments)
+  leasing = leasing or ledger_book()
   local node, seq, left, back, need, ahead, demand, ttl, bound = unpack(arguments)
   local ledger = cell.ledger
   if not ledger then
@@ -113,10 +118,10 @@ local function renew(cell, arguments)
     touch(cell)
   end
   local granted, kept, again, changed =
-    ledger_renew(ledger, cell, node, seq, left, back, need, ahead, demand, ttl, bound, now)
+    leasing.renew(ledger, cell, node, seq, left, back, need, ahead, demand, ttl, bound, now)
   if changed then touch(cell) end
   tell_standings(1)
-  tell(granted, kept, again, ledger_outstanding(ledger))
+  tell(granted, kept, again, leasing.outstanding(ledger))
 end
 
 local function reserve(levels, arguments)
@@ -132,11 +137,11 @@ end
 local function settle(levels, arguments)
   local actual, hold_key, index_key, id, if_due = unpack(arguments)
   local packed = redis.pcall('GET', KEYS[hold_key])
-  if is_error(packed) then error({unreadable = true}) end
+  if book.is_error(packed) then error({unreadable = true}) end
   local granted_at, expires, cost
   if packed then
     local fine, hold = pcall(cmsgpack.unpack, packed)
-    if not fine or type(hold) ~= 'table' or hold[1] ~= MAGIC or not are_numbers(hold, 2, 4) then
+    if not fine or type(hold) ~= 'table' or hold[1] ~= MAGIC or not book.are_numbers(hold, 2, 4) then
       error({unreadable = true})
     end
     granted_at, expires, cost = hold[2], hold[3], hold[4]
@@ -150,11 +155,11 @@ local function settle(levels, arguments)
   for level = 1, levels do
     local cell = held[level]
     if cell.rule.permits then
-      refund(cell, cost, granted_at, now)
+      refund(cell, cost, granted_at)
     elseif actual < cost then
-      refund(cell, cost - actual, granted_at, now)
+      refund(cell, cost - actual, granted_at)
     elseif actual > cost then
-      pay(cell, actual - cost, now)
+      pay(cell, actual - cost)
     end
   end
   redis.call('DEL', KEYS[hold_key])
@@ -170,7 +175,7 @@ end
 
 local function leases(key)
   local live = {}
-  local ledger = ledger_of(key)
+  local ledger = book.ledger_of(key)
   for _, entry in ipairs(ledger and ledger[4] or {}) do
     if entry[EXPIRES] > now then live[#live + 1] = entry end
   end
@@ -182,6 +187,23 @@ end
 local LENGTHS = {[0] = 1, [PEEK] = 1, [REFUND] = 2, [PAY] = 1, [RENEW] = 9, [RESERVE] = 6, [SETTLE] = 5,
   [DUE] = 2, [LEASES] = 1}
 
+-- `check` of one level, which is what most questions are.
+local function check_one(cell, want, cost, spends)
+  local ops, rule, state = cell.ops, cell.rule, cell.state
+  local wait, delay = ops.wait(rule, state, cost, now, 0), 0
+  if wait == 0 then
+    if rule.queues then delay = ops.delay(rule, state, now) end
+    if spends and cost > 0 then
+      ops.consume(rule, state, cost, now)
+      touch(cell)
+    end
+  end
+  local otherwise = cell.recipe ~= want.recipe
+  last = last + 1
+  out[last] = otherwise and DONE_OTHERWISE or DONE
+  tell_level(cell, wait, delay, otherwise)
+end
+
 -- Keys of questions that will be asked again: what comes after them in the batch must not overtake them.
 local delayed
 
@@ -192,20 +214,21 @@ local function answer(kind, levels, first)
   for level = 1, levels do
     local want = recipes[questions[first + 1]]
     wants[level] = want
-    held[level] = cell_of(KEYS[questions[first]], want, now)
+    held[level] = cell_of(KEYS[questions[first]], want)
     first = first + 2
   end
   if kind <= PEEK then
+    if levels == 1 then return check_one(held[1], wants[1], questions[first], kind == 0) end
     check(levels, questions[first], kind == 0)
     return
   end
   local arguments = {}
   for place = 1, LENGTHS[kind] do arguments[place] = questions[first + place - 1] end
   if kind == REFUND then
-    for level = 1, levels do refund(held[level], arguments[1], arguments[2], now) end
+    for level = 1, levels do refund(held[level], arguments[1], arguments[2]) end
     tell_standings(levels)
   elseif kind == PAY then
-    for level = 1, levels do pay(held[level], arguments[1], now) end
+    for level = 1, levels do pay(held[level], arguments[1]) end
     tell_standings(levels)
   elseif kind == RENEW then
     renew(held[1], arguments)
@@ -251,7 +274,7 @@ while at <= count do
   end
 end
 for _, cell in ipairs(order) do
-  if cell.is_dirty and not cell.bad then write_cell(cell, now, extra_ms) end
+  if cell.is_dirty and not cell.bad then book.write_cell(cell, extra_ms) end
 end
 for place = #out, last + 1, -1 do out[place] = nil end
 return cmsgpack.pack(out)

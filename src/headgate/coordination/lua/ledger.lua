@@ -3,150 +3,155 @@
 
 local NODE, SEQ, HELD, GRANTED_AT, EXPIRES, DEMAND, CREDIT, LAST_GRANTED, LAST_HELD, LAST_AGAIN =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10
-local CREDIT_SECONDS = 0.1
-local LONGEST_FAIR_WAIT_US = 3600000000
 
-local function ledger_find(ledger, node)
-  for _, entry in ipairs(ledger[4]) do
-    if entry[NODE] == node then return entry end
+local function ledger_book()
+  local CREDIT_SECONDS = 0.1
+  local LONGEST_FAIR_WAIT_US = 3600000000
+
+  local function find(ledger, node)
+    for _, entry in ipairs(ledger[4]) do
+      if entry[NODE] == node then return entry end
+    end
   end
-end
 
-local function ledger_outstanding(ledger)
-  local sum = 0
-  for _, entry in ipairs(ledger[4]) do sum = sum + entry[HELD] end
-  return sum
-end
-
-local function ledger_share(entry, level)
-  if level < 0 then return entry[DEMAND] end
-  return min(entry[DEMAND], level)
-end
-
-local function ledger_drop_expired(ledger, cell, bound, now)
-  local live, rule = {}, cell.rule
-  for _, entry in ipairs(ledger[4]) do
-    if entry[EXPIRES] > now then live[#live + 1] = entry end
+  local function outstanding(ledger)
+    local sum = 0
+    for _, entry in ipairs(ledger[4]) do sum = sum + entry[HELD] end
+    return sum
   end
-  if #live == #ledger[4] then return end
-  if now - ledger[2] >= rule.wu then ledger[1], ledger[2] = 0, now end
-  for _, entry in ipairs(ledger[4]) do
-    if entry[EXPIRES] <= now and entry[HELD] ~= 0 and not rule.repays then
-      local back = min(entry[HELD], max(0, bound - ledger[1]))
-      if back > 0 then
-        ledger[1] = ledger[1] + back
-        cell.ops.refund(rule, cell.state, back, now, entry[GRANTED_AT])
+
+  local function share(entry, level)
+    if level < 0 then return entry[DEMAND] end
+    return min(entry[DEMAND], level)
+  end
+
+  local function drop_expired(ledger, cell, bound, now)
+    local live, rule = {}, cell.rule
+    for _, entry in ipairs(ledger[4]) do
+      if entry[EXPIRES] > now then live[#live + 1] = entry end
+    end
+    if #live == #ledger[4] then return end
+    if now - ledger[2] >= rule.wu then ledger[1], ledger[2] = 0, now end
+    for _, entry in ipairs(ledger[4]) do
+      if entry[EXPIRES] <= now and entry[HELD] ~= 0 and not rule.repays then
+        local back = min(entry[HELD], max(0, bound - ledger[1]))
+        if back > 0 then
+          ledger[1] = ledger[1] + back
+          cell.ops.refund(rule, cell.state, back, now, entry[GRANTED_AT])
+        end
+      end
+    end
+    ledger[4] = live
+  end
+
+  -- The largest share; -1 while there is enough for all demands.
+  local function water_level(ledger, rate)
+    local demands, total = {}, 0
+    for place, entry in ipairs(ledger[4]) do demands[place] = entry[DEMAND] end
+    table.sort(demands)
+    for _, demand in ipairs(demands) do total = total + demand end
+    if total <= rate then return -1 end
+    local rest, left = rate, #demands
+    for _, demand in ipairs(demands) do
+      if demand * left >= rest then break end
+      rest, left = rest - demand, left - 1
+    end
+    return rest / max(1, left)
+  end
+
+  local function earn(ledger, level, newcomer, now)
+    local seconds = max(0, now - ledger[3]) / 1000000
+    ledger[3] = now
+    for _, entry in ipairs(ledger[4]) do
+      if entry ~= newcomer then
+        local most = max(1, share(entry, level) * CREDIT_SECONDS)
+        local earned = most
+        if level >= 0 then earned = level * seconds end
+        entry[CREDIT] = min(most, entry[CREDIT] + earned)
       end
     end
   end
-  ledger[4] = live
-end
 
--- The largest share; -1 while there is enough for all demands.
-local function ledger_water_level(ledger, rate)
-  local demands, total = {}, 0
-  for place, entry in ipairs(ledger[4]) do demands[place] = entry[DEMAND] end
-  table.sort(demands)
-  for _, demand in ipairs(demands) do total = total + demand end
-  if total <= rate then return -1 end
-  local rest, left = rate, #demands
-  for _, demand in ipairs(demands) do
-    if demand * left >= rest then break end
-    rest, left = rest - demand, left - 1
-  end
-  return rest / max(1, left)
-end
-
-local function ledger_earn(ledger, level, newcomer, now)
-  local seconds = max(0, now - ledger[3]) / 1000000
-  ledger[3] = now
-  for _, entry in ipairs(ledger[4]) do
-    if entry ~= newcomer then
-      local most = max(1, ledger_share(entry, level) * CREDIT_SECONDS)
-      local earned = most
-      if level >= 0 then earned = level * seconds end
-      entry[CREDIT] = min(most, entry[CREDIT] + earned)
+  local function reserve(ledger, cell, own, level, now)
+    local seconds, kept = 0, 0
+    if cell.rule.ends_at_once then
+      seconds = floor(cell.ops.ends(cell.rule, cell.state, now) / 1000) / 1000000
     end
+    for _, entry in ipairs(ledger[4]) do
+      if entry ~= own then kept = kept + (entry[CREDIT] + share(entry, level) * seconds) end
+    end
+    return floor(min(kept, cell.rule.capacity / 2))
   end
-end
 
-local function ledger_reserve(ledger, cell, own, level, now)
-  local seconds, kept = 0, 0
-  if cell.rule.ends_at_once then
-    seconds = floor(fixed_ends(cell.rule, cell.state, now) / 1000) / 1000000
+  local function most_ahead(ledger, rule, own, bound, ttl, remaining)
+    if remaining < 1 or not rule.leasable then return 0 end
+    local nodes, outstanding = #ledger[4], outstanding(ledger)
+    local most = min(
+      max(1, floor(remaining / (2 * nodes))),
+      bound - outstanding,
+      max(1, floor(bound / nodes)) - own[HELD]
+    )
+    if rule.repays then most = min(most, floor(rule.rate * (ttl / 1000000)) - outstanding) end
+    return most
   end
-  for _, entry in ipairs(ledger[4]) do
-    if entry ~= own then kept = kept + (entry[CREDIT] + ledger_share(entry, level) * seconds) end
-  end
-  return floor(min(kept, cell.rule.capacity / 2))
-end
 
-local function ledger_most_ahead(ledger, rule, own, bound, ttl, remaining)
-  if remaining < 1 or not rule.leasable then return 0 end
-  local nodes, outstanding = #ledger[4], ledger_outstanding(ledger)
-  local most = min(
-    max(1, floor(remaining / (2 * nodes))),
-    bound - outstanding,
-    max(1, floor(bound / nodes)) - own[HELD]
-  )
-  if rule.repays then most = min(most, floor(rule.rate * (ttl / 1000000)) - outstanding) end
-  return most
-end
-
-local function ledger_again(cell, own, level, allowed, now)
-  if allowed >= 1 then return 0 end
-  local wait = cell.ops.wait(cell.rule, cell.state, 1, now, 0)
-  if level < 0 or own[CREDIT] >= 1 then return wait end
-  local fair = LONGEST_FAIR_WAIT_US
-  if level > 0 then fair = min(fair, (1 - own[CREDIT]) / level * 1000000) end
-  return max(wait, ceil(fair) * 1000)
-end
-
--- Returns granted, held, again.
-local function ledger_grant(ledger, cell, own, need, ahead_wanted, bound, ttl, level, now)
-  local remaining = cell.ops.remaining(cell.rule, cell.state, now)
-  local allowed = remaining
-  if level >= 0 then
-    local reserve = ledger_reserve(ledger, cell, own, level, now)
-    allowed = min(remaining, max(floor(own[CREDIT]), remaining - reserve))
+  local function again_in(cell, own, level, allowed, now)
+    if allowed >= 1 then return 0 end
+    local wait = cell.ops.wait(cell.rule, cell.state, 1, now, 0)
+    if level < 0 or own[CREDIT] >= 1 then return wait end
+    local fair = LONGEST_FAIR_WAIT_US
+    if level > 0 then fair = min(fair, (1 - own[CREDIT]) / level * 1000000) end
+    return max(wait, ceil(fair) * 1000)
   end
-  local spent = max(0, min(need, allowed))
-  local most = ledger_most_ahead(ledger, cell.rule, own, bound, ttl, remaining - spent)
-  local ahead = max(0, min(ahead_wanted, allowed - spent, most))
-  local granted = spent + ahead
-  if granted > 0 then cell.ops.consume(cell.rule, cell.state, granted, now) end
-  if ahead > 0 then own[HELD], own[GRANTED_AT] = own[HELD] + ahead, now end
-  if level >= 0 then own[CREDIT] = max(0, own[CREDIT] - granted) end
-  local again = 0
-  if granted < need + ahead_wanted then again = ledger_again(cell, own, level, allowed - granted, now) end
-  return granted, ahead, again
-end
 
--- Returns granted, held, again, and whether anything changed.
-local function ledger_renew(ledger, cell, node, seq, left, back, need, ahead, demand, ttl, bound, now)
-  local own = ledger_find(ledger, node)
-  if own and seq <= own[SEQ] then
-    if seq == own[SEQ] then return own[LAST_GRANTED], own[LAST_HELD], own[LAST_AGAIN], false end
-    return 0, 0, 0, false
+  -- Returns granted, held, again.
+  local function grant(ledger, cell, own, need, ahead_wanted, bound, ttl, level, now)
+    local remaining = cell.ops.remaining(cell.rule, cell.state, now)
+    local allowed = remaining
+    if level >= 0 then
+      local reserve = reserve(ledger, cell, own, level, now)
+      allowed = min(remaining, max(floor(own[CREDIT]), remaining - reserve))
+    end
+    local spent = max(0, min(need, allowed))
+    local most = most_ahead(ledger, cell.rule, own, bound, ttl, remaining - spent)
+    local ahead = max(0, min(ahead_wanted, allowed - spent, most))
+    local granted = spent + ahead
+    if granted > 0 then cell.ops.consume(cell.rule, cell.state, granted, now) end
+    if ahead > 0 then own[HELD], own[GRANTED_AT] = own[HELD] + ahead, now end
+    if level >= 0 then own[CREDIT] = max(0, own[CREDIT] - granted) end
+    local again = 0
+    if granted < need + ahead_wanted then again = again_in(cell, own, level, allowed - granted, now) end
+    return granted, ahead, again
   end
-  ledger_drop_expired(ledger, cell, bound, now)
-  own = ledger_find(ledger, node)
-  local newcomer
-  if own then
-    local held = max(0, min(left, own[HELD]))
-    back = max(0, min(back, held))
-    own[HELD] = held - back
-    if back > 0 then cell.ops.refund(cell.rule, cell.state, back, now, own[GRANTED_AT]) end
-  else
-    own = {node, 0, 0, 0, 0, 0, 1, 0, 0, 0}
-    newcomer = own
-    ledger[4][#ledger[4] + 1] = own
+
+  -- Returns granted, held, again, and whether anything changed.
+  local function renew(ledger, cell, node, seq, left, back, need, ahead, demand, ttl, bound, now)
+    local own = find(ledger, node)
+    if own and seq <= own[SEQ] then
+      if seq == own[SEQ] then return own[LAST_GRANTED], own[LAST_HELD], own[LAST_AGAIN], false end
+      return 0, 0, 0, false
+    end
+    drop_expired(ledger, cell, bound, now)
+    own = find(ledger, node)
+    local newcomer
+    if own then
+      local held = max(0, min(left, own[HELD]))
+      back = max(0, min(back, held))
+      own[HELD] = held - back
+      if back > 0 then cell.ops.refund(cell.rule, cell.state, back, now, own[GRANTED_AT]) end
+    else
+      own = {node, 0, 0, 0, 0, 0, 1, 0, 0, 0}
+      newcomer = own
+      ledger[4][#ledger[4] + 1] = own
+    end
+    own[DEMAND] = demand
+    local level = water_level(ledger, cell.rule.rate)
+    earn(ledger, level, newcomer, now)
+    local granted, held, again = grant(ledger, cell, own, need, ahead, bound, ttl, level, now)
+    own[LAST_GRANTED], own[LAST_HELD], own[LAST_AGAIN] = granted, held, again
+    own[SEQ], own[EXPIRES] = seq, now + ttl
+    return granted, held, again, true
   end
-  own[DEMAND] = demand
-  local level = ledger_water_level(ledger, cell.rule.rate)
-  ledger_earn(ledger, level, newcomer, now)
-  local granted, held, again = ledger_grant(ledger, cell, own, need, ahead, bound, ttl, level, now)
-  own[LAST_GRANTED], own[LAST_HELD], own[LAST_AGAIN] = granted, held, again
-  own[SEQ], own[EXPIRES] = seq, now + ttl
-  return granted, held, again, true
+
+  return {renew = renew, outstanding = outstanding}
 end
