@@ -71,9 +71,21 @@ bench: $(VENV)/.bench build/compiled.stamp ## reprint the figures of docs/figure
 lab: $(VENV)/.dev ## run the overload experiments in virtual time; fails when one misses a claim (ARGS=--write)
 	@$(PY) -m headgate lab run all --jobs $$(nproc) --out build/lab $(ARGS)
 
+.PHONY: simulate
+simulate: $(VENV)/.dev ## shared limits under made-up faults, in virtual time (ARGS="--seeds 100000 --from 0")
+	@$(PY) -m tests.simulation $(ARGS)
+
 .PHONY: lab-live
 lab-live: $(VENV)/.dev $(VENV)/.bench build/compiled.stamp ## the same against real processes; leave the machine alone (ARGS=--write)
 	@PYTHONPATH=$(COMPILED) $(PY) -m headgate lab run all --live --out build/lab $(ARGS)
+
+.PHONY: demo-distributed
+demo-distributed: $(VENV)/.dev build/compiled.stamp ## one limit over three real nodes, with a picture at the end
+	@PYTHONPATH=$(COMPILED) exec $(PY) -m demos.distributed $(ARGS)
+
+.PHONY: demo-failure
+demo-failure: $(VENV)/.dev build/compiled.stamp ## three real nodes lose their store and get it back, with a picture
+	@PYTHONPATH=$(COMPILED) exec $(PY) -m demos.failure $(ARGS)
 
 # --- checking ---------------------------------------------------------------------------------------------
 

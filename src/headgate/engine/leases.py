@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mypy_extensions import i64
 
     from headgate.engine.counters import Standing
-    from headgate.engine.renewals import RenewFlight
+    from headgate.engine.renew_flight import RenewFlight
     from headgate.engine.requests import Request
 
 __all__ = ["Lease", "margin_of", "most_leased"]
@@ -63,6 +63,7 @@ class Lease:
         asked: tokens asked for since demand was last looked at.
         demand: tokens per second.
         dry_until: until when a cost of ``dry_cost`` or more is denied at once; 0 when it is not.
+        renew_at: when tokens ahead are to be asked for that were not to be had; 0 for not at all.
         retry_at: when callers are told to come back, while it is dry.
         heard_at: when the store last told how the key stands; -1 for never.
         spare: the largest cost that passed in the store then.
@@ -89,6 +90,7 @@ class Lease:
         self.dry_until: i64 = 0
         self.dry_cost: i64 = 1
         self.retry_at: i64 = 0
+        self.renew_at: i64 = 0
         self.heard_at: i64 = -1
         self.spare: i64 = 0
         self.reset_at: i64 = 0
@@ -112,6 +114,12 @@ class Lease:
     def retry_after(self, now: i64) -> i64:
         """What to tell a caller while it is dry."""
         return max(1, self.retry_at - now)
+
+    def may_be_forgotten(self, now: i64) -> bool:
+        """Whether nothing is lost with it: it has nothing, and is not being limited."""
+        if self.flight is not None or len(self.waiters) > 0 or self.left + self.pinned > 0:
+            return False
+        return self.dry_until <= now and self.retry_at <= now
 
     def measure(self, now: i64) -> None:
         """Work out demand anew, if enough time has passed to tell."""

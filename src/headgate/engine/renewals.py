@@ -7,12 +7,11 @@ late or doubled without a token more or less.
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final, final
 
 from headgate.engine.counters import RENEW, LeaseRequest, Question
-from headgate.engine.leases import Lease
-from headgate.engine.store_health import Flight
+from headgate.engine.lease_book import Agenda, LeaseBook
+from headgate.engine.renew_flight import RenewFlight
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,59 +20,15 @@ if TYPE_CHECKING:
 
     from headgate.engine.counters import Answer, Standing
     from headgate.engine.debts import Debts
+    from headgate.engine.leases import Lease
     from headgate.engine.requests import Request
     from headgate.engine.shared_limit import SharedLimit
     from headgate.engine.store_health import StoreHealth
 
-__all__ = ["RenewFlight", "Renewals"]
+__all__ = ["Renewals"]
 
 _LOOKS_AT_CAP: Final = 16
-_MOST_LOOKS: Final = 4096
-_EARLIEST_LOOK_NS: Final = 1_000_000
 _DRAIN_STEP_NS: Final = 2_000_000
-
-
-@final
-class RenewFlight(Flight):
-    """One message about one lease.
-
-    Attributes:
-        seq: its number.
-        need: tokens for requests that waited when it was sent.
-        is_repeated: the same number was sent before.
-        since_us: a moment on the store's clock at which it had surely not been carried out.
-    """
-
-    def __init__(
-        self,
-        renewals: Renewals,
-        shared: SharedLimit,
-        lease: Lease,
-        question: Question,
-        seq: i64,
-        need: i64,
-    ) -> None:
-        super().__init__(renewals.health, question)
-        self.renewals = renewals
-        self.shared = shared
-        self.lease = lease
-        self.seq: i64 = seq
-        self.need: i64 = need
-        self.is_repeated = False
-        self.since_us: i64 = 0
-
-    def answered(self, answer: Answer, now: i64) -> None:
-        flight = self.lease.flight
-        if flight is not None and flight.seq == self.seq:
-            self.renewals.renewed(flight, answer, now)
-
-    def given_up(self, now: i64) -> None:
-        # Nothing is known of it, so it is repeated when the store is back.
-        self.renewals.repeat_later(self.shared, self.lease)
-        self.renewals.release_waiters(self.lease, now)
-
-    def lost(self, now: i64) -> None:
-        self.renewals.repeat_later(self.shared, self.lease)
 
 
 @final
@@ -89,7 +44,7 @@ class Renewals:
 
     Attributes:
         renewed_count: messages that were answered.
-        count: keys with a lease.
+        book: the records.
         refused: keys for which there was no room, and which were counted strictly.
         is_draining: no tokens are drawn any more.
     """
@@ -98,82 +53,45 @@ class Renewals:
         self, health: StoreHealth, debts: Debts, node: str, horizon_ns: i64, most: i64
     ) -> None:
         self.health = health
-        self.count: i64 = 0
+        self.book = LeaseBook(most)
         self.refused: i64 = 0
         self.renewed_count: i64 = 0
         self.is_draining = False
         self._debts = debts
         self._node = node
         self._horizon_ns: i64 = horizon_ns
-        self._most: i64 = most
         self._seq: i64 = 0
-        self._looks: list[tuple[int, int, SharedLimit, Lease]] = []
-        self._look_number: i64 = 0
-        self._alarm_at: i64 = 0
-        self._slots: list[tuple[SharedLimit, Lease]] = []
-        self._hand: i64 = 0
+        self._agenda = Agenda(health, self._look)
         self._to_repeat: dict[Lease, SharedLimit] = {}
         self._drained: Callable[[], object] | None = None
-
-    # Records -------------------------------------------------------------------------------------
 
     def record(self, shared: SharedLimit, key: str, now: i64) -> Lease | None:
         """The record of a key; None when there is no room for another one."""
         lease = shared.leases.get(key)
         if lease is not None:
             return lease
-        if shared.is_gone or (self.count >= self._most and not self._make_room(now)):
+        if shared.is_gone or (self.book.is_full and not self._make_room(now)):
             self.refused += 1
             return None
-        lease = Lease(key, now)
-        shared.leases[key] = lease
-        self.count += 1
-        self._slots.append((shared, lease))
+        lease = self.book.enter(shared, key, now)
         self._look_later(shared, lease, now + shared.ttl_ns)
         return lease
-
-    def holdings(self) -> tuple[int, int]:
-        """Tokens held by this node, and the sum of the bounds of the keys that it holds some of."""
-        held: i64 = 0
-        bound: i64 = 0
-        for shared, lease in self._slots:
-            if not lease.is_forgotten and lease.left + lease.pinned > 0:
-                held += lease.left + lease.pinned
-                bound += shared.bound
-        return held, bound
 
     def _make_room(self, now: i64) -> bool:
         """Forget a record that says nothing, among a few; give back what idle ones hold."""
         looked: i64 = 0
-        while looked < _LOOKS_AT_CAP and len(self._slots) > 0:
+        while looked < _LOOKS_AT_CAP:
             looked += 1
-            self._hand = (self._hand + 1) % len(self._slots)
-            shared, lease = self._slots[self._hand]
-            if lease.is_forgotten:
-                self._slots[self._hand] = self._slots[-1]
-                self._slots.pop()
-            elif self._may_be_forgotten(lease, now):
-                self._forget(shared, lease)
+            slot = self.book.next_slot()
+            if slot is None:
+                break
+            shared, lease = slot
+            if lease.may_be_forgotten(now):
+                self.book.forget(shared, lease)
                 return True
-            elif lease.left > 0 and lease.asked == 0:
+            if lease.left > 0 and lease.asked == 0:
                 self.give_back(shared, lease, now)
-        return self.count < self._most
-
-    def _may_be_forgotten(self, lease: Lease, now: i64) -> bool:
-        if lease.flight is not None or len(lease.waiters) > 0 or lease.pinned > 0:
-            return False
-        is_dry = lease.dry_until > now or lease.retry_at > now
-        return lease.left == 0 and not is_dry
-
-    def _forget(self, shared: SharedLimit, lease: Lease) -> None:
-        lease.is_forgotten = True
-        if shared.leases.get(lease.key) is lease:
-            del shared.leases[lease.key]
-        self.count -= 1
-        # Records that are forgotten elsewhere leave their slots behind.
-        if len(self._slots) > 2 * self.count + 64:
-            self._slots = [slot for slot in self._slots if not slot[1].is_forgotten]
-            self._hand = 0
+        return False
 
     # Asking --------------------------------------------------------------------------------------
 
@@ -288,8 +206,11 @@ class Renewals:
                     self._send(shared, lease, 0, now)
                 elif not self.health.is_up:
                     self.release_waiters(lease, now)
-            elif lease.left == 0:
-                lease.low = -1
+            elif lease.left == 0 and again_ns > 0 and lease.wanted(self._horizon_ns, 2) > 1:
+                # Enough for those that waited and nothing ahead: that is asked for when there may be some.
+                lease.renew_at = now + max(shared.pause_ns, again_ns)
+                self._look_later(shared, lease, lease.renew_at)
+                return
             self._look_later(shared, lease, now + shared.ttl_ns // 2)
 
     def _dry_up(
@@ -364,68 +285,46 @@ class Renewals:
     # Looking after leases -------------------------------------------------------------------------
 
     def _look_later(self, shared: SharedLimit, lease: Lease, at: i64) -> None:
-        if lease.is_forgotten or (lease.look_at != 0 and lease.look_at <= at):
-            return
-        lease.look_at = at
-        self._look_number += 1
-        heappush(self._looks, (at, self._look_number, shared, lease))
-        self._set_alarm(at)
-
-    def _set_alarm(self, at: i64) -> None:
-        if self._alarm_at != 0 and self._alarm_at <= at:
-            return
-        self._alarm_at = at
-        self.health.later(at - self.health.now(), self._alarm)
-
-    def _alarm(self) -> None:
-        now = self.health.now()
-        if self._alarm_at == 0 or now + _EARLIEST_LOOK_NS < self._alarm_at:
-            return  # another one is set, for later
-        self._alarm_at = 0
-        left: i64 = _MOST_LOOKS
-        while left > 0 and len(self._looks) > 0:
-            at, _, shared, lease = self._looks[0]
-            if at > now:
-                break
-            heappop(self._looks)
-            left -= 1
-            if lease.look_at == at and not lease.is_forgotten:
-                lease.look_at = 0
-                self._look(shared, lease, now)
-        if len(self._looks) > 0:
-            self._set_alarm(max(self._looks[0][0], now))
+        self._agenda.enter(shared, lease, at)
 
     def _look(self, shared: SharedLimit, lease: Lease, now: i64) -> None:
         """See what a lease needs by itself."""
-        ttl = shared.ttl_ns
         if lease.dry_until > now:
             self._look_later(shared, lease, lease.dry_until)
-            return
-        if lease.flight is not None or not self.health.is_up:
+        elif lease.flight is not None or not self.health.is_up:
             if not self.health.is_up:
                 lease.end_drought()
-            self._look_later(shared, lease, now + ttl // 2)
-            return
-        if lease.dry_until != 0:
+            self._look_later(shared, lease, now + shared.ttl_ns // 2)
+        elif lease.dry_until != 0:
             self._end_drought(shared, lease, now)
-            return
+        else:
+            self._look_after(shared, lease, now)
+
+    def _look_after(self, shared: SharedLimit, lease: Lease, now: i64) -> None:
+        """Neither dry nor being renewed: keep it alive, fill it, give it back or forget it."""
+        is_due = lease.renew_at != 0 and lease.renew_at <= now
+        if is_due:
+            lease.renew_at = 0
         is_used = lease.asked > 0
-        if is_used:
-            lease.measure(now)
         if lease.left > 0:
             if is_used:
-                self._send(shared, lease, 0, now)  # so that it lives on
+                self._send(shared, lease, 0, now)
             else:
                 self.give_back(shared, lease, now)
-            return
-        if not is_used and now - lease.quiet_since >= ttl and self._may_be_forgotten(lease, now):
-            self._forget(shared, lease)
-            return
-        self._look_later(shared, lease, now + ttl // 2)
+        elif is_due and shared.is_leased and not self.is_draining:
+            self._send(shared, lease, 0, now)
+        else:
+            lease.measure(now)
+            is_old = now - lease.quiet_since >= shared.ttl_ns
+            if is_old and lease.may_be_forgotten(now):
+                self.book.forget(shared, lease)
+            else:
+                self._look_later(shared, lease, now + shared.ttl_ns // 2)
 
     def _end_drought(self, shared: SharedLimit, lease: Lease, now: i64) -> None:
         """Ask again if somebody wants it; while the answer is on its way, it still is dry."""
-        if lease.asked > 0 and shared.is_leased and not self.is_draining:
+        is_wanted = lease.asked > 0 or lease.wanted(self._horizon_ns, shared.bound) > 1
+        if is_wanted and shared.is_leased and not self.is_draining:
             self._send(shared, lease, 0, now)
         else:
             lease.end_drought()
@@ -459,9 +358,7 @@ class Renewals:
             return
         now = self.health.now()
         is_busy = False
-        for shared, lease in self._slots:
-            if lease.is_forgotten:
-                continue
+        for shared, lease in self.book.slots():
             if lease.left > 0:
                 self.give_back(shared, lease, now)
             if lease.flight is not None or lease.left + lease.pinned > 0:

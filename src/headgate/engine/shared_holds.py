@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING, Final, final
 
 from headgate.decision import Decision
 from headgate.engine.counters import PEEK, REFUND, RESERVE, SETTLE, Question
-from headgate.engine.pending import Pending
+from headgate.engine.hold_flights import (
+    PeekFlight,
+    Remembered,
+    ReserveFlight,
+    SettleFlight,
+    shared_of,
+)
 from headgate.engine.requests import Part, spend_local
 from headgate.engine.reservations import Reservation, ReservationBook
-from headgate.engine.store_health import Flight
 from headgate.engine.together import combine
 from headgate.errors import HeadgateError, UnknownReservation
 
@@ -24,115 +29,13 @@ if TYPE_CHECKING:
 
     from headgate.engine.counters import Answer, Counter
     from headgate.engine.keyspace import Keyspace
+    from headgate.engine.pending import Pending
     from headgate.engine.sharing import Sharing
 
 __all__ = ["SharedHolds"]
 
 _PREFIX: Final = "s-"
 _MOST_REMEMBERED: Final = 100_000
-
-
-def _shared_of(parts: list[Part]) -> list[Part]:
-    return [part for part in parts if part.shared is not None]
-
-
-@final
-class _Remembered:
-    """A hold that this node opened."""
-
-    def __init__(self, parts: list[Part], cost: i64, local_id: str, is_degraded: bool) -> None:
-        self.parts = parts
-        self.cost: i64 = cost
-        self.local_id = local_id
-        self.is_degraded = is_degraded
-
-
-@final
-class _PeekFlight(Flight):
-    """How do the limits stand, for a cost? Or, after a refund: how do they stand now?"""
-
-    def __init__(
-        self, holds: SharedHolds, question: Question, parts: list[Part], cost: i64
-    ) -> None:
-        super().__init__(holds.sharing.health, question)
-        self.pending: Pending[Decision] = Pending()
-        self._holds = holds
-        self._parts = parts
-        self._cost: i64 = cost
-
-    def answered(self, answer: Answer, now: i64) -> None:
-        if not self.pending.is_settled:
-            self._holds.heard(self._parts, answer, self._cost, now)
-            self.pending.settle(self._holds.sum_up(self._parts, self._cost, now, False))
-
-    def given_up(self, now: i64) -> None:
-        if not self.pending.is_settled:
-            self.pending.settle(self._holds.sum_up(self._parts, self._cost, now, True))
-
-    def lost(self, now: i64) -> None:
-        if self.question.kind == REFUND:
-            self._holds.sharing.debts.unknown += self.question.cost
-
-
-@final
-class _ReserveFlight(Flight):
-    """All shared limits are to set a cost aside."""
-
-    def __init__(
-        self, holds: SharedHolds, question: Question, parts: list[Part], cost: i64, ttl_ns: i64
-    ) -> None:
-        super().__init__(holds.sharing.health, question)
-        self.pending: Pending[Reservation] = Pending()
-        self._holds = holds
-        self._parts = parts
-        self._cost: i64 = cost
-        self._ttl_ns: i64 = ttl_ns
-
-    def answered(self, answer: Answer, now: i64) -> None:
-        admitted = all([standing.wait_ns == 0 for standing in answer.standings])
-        hold = self.question.hold
-        if not self.pending.is_settled:
-            self._holds.heard(self._parts, answer, self._cost, now)
-            self.pending.settle(
-                self._holds.reserved(self._parts, hold, self._cost, admitted, now, self._ttl_ns)
-            )
-        elif admitted:
-            # It was answered without the store, which is to forget about it.
-            self._holds.sharing.debts.give_back(Question(SETTLE, [], 0, 0, None, hold), now)
-
-    def given_up(self, now: i64) -> None:
-        if not self.pending.is_settled:
-            self._holds.let_go(self._parts, self._cost, self.sent_at, now)
-            self.pending.settle(
-                self._holds.reserve_alone(self._parts, self._cost, now, self._ttl_ns)
-            )
-
-    def lost(self, now: i64) -> None:
-        return  # if the store has it, it expires there
-
-
-@final
-class _SettleFlight(Flight):
-    """A shared hold is to end at its real cost."""
-
-    def __init__(self, holds: SharedHolds, question: Question, known: _Remembered | None) -> None:
-        super().__init__(holds.sharing.health, question)
-        self.pending: Pending[Decision | HeadgateError] = Pending()
-        self._holds = holds
-        self._known = known
-
-    def answered(self, answer: Answer, now: i64) -> None:
-        if not self.pending.is_settled:
-            self.pending.settle(self._holds.settled(self._known, answer, self.question.hold, now))
-
-    def given_up(self, now: i64) -> None:
-        if not self.pending.is_settled:
-            self.pending.settle(self._holds.unsettled(self._known, now))
-            # To settle it twice does no harm.
-            self._holds.sharing.debts.give_back(self.question, now)
-
-    def lost(self, now: i64) -> None:
-        return
 
 
 @final
@@ -149,7 +52,7 @@ class SharedHolds:
     def __init__(self, sharing: Sharing) -> None:
         self.sharing = sharing
         self.book = ReservationBook(_MOST_REMEMBERED)
-        self._remembered: dict[str, _Remembered] = {}
+        self._remembered: dict[str, Remembered] = {}
 
     # Peek and refund -----------------------------------------------------------------------------
 
@@ -159,7 +62,7 @@ class SharedHolds:
         """What would a check answer?"""
         parts = self._parts(keys)
         question = Question(PEEK, self._levels(parts), cost)
-        return self._ask(_PeekFlight(self, question, parts, cost), parts, cost, now)
+        return self._ask(PeekFlight(self, question, parts, cost), parts, cost, now)
 
     def refund(
         self, keys: list[tuple[Keyspace, str]], cost: i64, now: i64
@@ -175,8 +78,8 @@ class SharedHolds:
         at_us = sharing.health.store_now_us(now)
         if sharing.health.is_up:
             question = Question(REFUND, self._levels(parts), cost, at_us)
-            return self._ask(_PeekFlight(self, question, parts, 0), parts, 0, now)
-        for part in _shared_of(parts):
+            return self._ask(PeekFlight(self, question, parts, 0), parts, 0, now)
+        for part in shared_of(parts):
             self._refund_alone(part, cost, at_us, now)
         return self.sum_up(parts, 0, now, True)
 
@@ -187,7 +90,7 @@ class SharedHolds:
             self.sharing.debts.refund(shared.counter, part.key, cost, at_us, now)
 
     def _ask(
-        self, flight: _PeekFlight, parts: list[Part], cost: i64, now: i64
+        self, flight: PeekFlight, parts: list[Part], cost: i64, now: i64
     ) -> Decision | Pending[Decision]:
         if not self.sharing.health.is_up:
             return self.sum_up(parts, cost, now, True)
@@ -208,7 +111,7 @@ class SharedHolds:
             return Reservation("", self.sum_up(parts, cost, now, False), now)
         hold = _PREFIX + secrets.token_hex(12)
         question = Question(RESERVE, self._levels(parts), cost, 0, None, hold, ttl_ns // 1000)
-        flight = _ReserveFlight(self, question, parts, cost, ttl_ns)
+        flight = ReserveFlight(self, question, parts, cost, ttl_ns)
         self.sharing.health.send(flight, now)
         return flight.pending.value if flight.pending.is_settled else flight.pending
 
@@ -224,12 +127,12 @@ class SharedHolds:
             return Reservation("", decision, now)
         local = [(part.keyspace, part.key) for part in parts if part.shared is None]
         local_id = self._open(local, cost, now, ttl_ns)
-        self._remember(hold, _Remembered(_shared_of(parts), cost, local_id, False))
+        self._remember(hold, Remembered(shared_of(parts), cost, local_id, False))
         return Reservation(hold, decision, now + ttl_ns)
 
     def reserve_alone(self, parts: list[Part], cost: i64, now: i64, ttl_ns: i64) -> Reservation:
         """Set cost aside without the store."""
-        shared = _shared_of(parts)
+        shared = shared_of(parts)
         local = [part for part in parts if part.shared is None]
         admitted = self.sharing.fallbacks.decide(shared, local, cost, now)
         decision = combine([self._answer_of(part, cost, now, True) for part in parts])
@@ -244,7 +147,7 @@ class SharedHolds:
                 if fallback is not None and fallback.keyspace is not None:
                     keys.append((fallback.keyspace, part.key))
         hold = _PREFIX + secrets.token_hex(12)
-        self._remember(hold, _Remembered(shared, cost, self._open(keys, cost, now, ttl_ns), True))
+        self._remember(hold, Remembered(shared, cost, self._open(keys, cost, now, ttl_ns), True))
         return Reservation(hold, decision, now + ttl_ns)
 
     def owns(self, reservation_id: str) -> bool:
@@ -268,7 +171,7 @@ class SharedHolds:
         if not self.sharing.health.is_up:
             self.sharing.debts.give_back(question, now)
             return self.unsettled(known, now)
-        flight = _SettleFlight(self, question, known)
+        flight = SettleFlight(self, question, known)
         self.sharing.health.send(flight, now)
         if not flight.pending.is_settled:
             return flight.pending
@@ -277,7 +180,7 @@ class SharedHolds:
             raise value
         return value
 
-    def _commit_alone(self, known: _Remembered, cost: int | None, now: i64) -> Decision:
+    def _commit_alone(self, known: Remembered, cost: int | None, now: i64) -> Decision:
         if known.local_id:
             self.book.close(known.local_id, now).settle(cost, now)
         actual: i64 = known.cost if cost is None else cost
@@ -296,7 +199,7 @@ class SharedHolds:
         return self.unsettled(known, now)
 
     def settled(
-        self, known: _Remembered | None, answer: Answer, hold: str, now: i64
+        self, known: Remembered | None, answer: Answer, hold: str, now: i64
     ) -> Decision | HeadgateError:
         """The store has answered a settlement."""
         if answer.failed:
@@ -322,7 +225,7 @@ class SharedHolds:
             )
         return combine(decisions)
 
-    def unsettled(self, known: _Remembered | None, now: i64) -> Decision:
+    def unsettled(self, known: Remembered | None, now: i64) -> Decision:
         """The store could not be asked; it will be told."""
         if known is None:
             return Decision(True, 0, 0, 0, 0, 0, "", 0, (), True)
@@ -332,7 +235,7 @@ class SharedHolds:
 
     def heard(self, parts: list[Part], answer: Answer, cost: i64, now: i64) -> None:
         """Take over how the shared limits stand."""
-        for place, part in enumerate(_shared_of(parts)):
+        for place, part in enumerate(shared_of(parts)):
             shared = part.shared
             if shared is None:
                 continue
@@ -391,12 +294,12 @@ class SharedHolds:
             return ""
         return self.book.open(keys, cost, now, ttl_ns)
 
-    def _remember(self, hold: str, known: _Remembered) -> None:
+    def _remember(self, hold: str, known: Remembered) -> None:
         if len(self._remembered) >= _MOST_REMEMBERED:
             self._remembered.pop(next(iter(self._remembered)))
         self._remembered[hold] = known
 
-    def _settle_local(self, known: _Remembered, cost: int | None, now: i64) -> None:
+    def _settle_local(self, known: Remembered, cost: int | None, now: i64) -> None:
         if not known.local_id:
             return
         try:

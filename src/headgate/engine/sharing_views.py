@@ -96,8 +96,8 @@ class SharingStatus:
         self.in_flight: int = health.in_flight
         self.waited: int = sharing.waited
         self.renewals: int = renewals.renewed_count
-        self.keys: int = renewals.count
-        self.held, self.bound = renewals.holdings()
+        self.keys: int = renewals.book.count
+        self.held, self.bound = renewals.book.holdings()
         self.keys_refused: int = renewals.refused
         self.degraded = dict(
             zip(("local", "open", "closed"), sharing.fallbacks.counts, strict=True)
