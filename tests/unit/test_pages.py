@@ -31,6 +31,7 @@ PAGES = [
     "how-to/shed-load.md",
     "how-to/daemons.md",
     "how-to/json-rpc.md",
+    "how-to/redis.md",
 ]
 
 
