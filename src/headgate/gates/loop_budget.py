@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from random import random
-from typing import TYPE_CHECKING, Final, SupportsFloat, SupportsIndex, final
+from typing import TYPE_CHECKING, Final, Literal, SupportsFloat, SupportsIndex, final
 
 from headgate.backpressure.backoff import Backoff
 from headgate.backpressure.iteration_window import IterationWindow
@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from mypy_extensions import i64
 
     from headgate.clock import Clock
+    from headgate.gates.shared_allowance import SharedAllowance
 
 __all__ = ["LoopBudget"]
 
 _MAX_LIMIT: Final = 10**9
 _MAX_FACTOR: Final = 1_000.0
+_LEAST_SHARE: Final = 1e-9
+_MOST_NODES: Final = 1_000_000
+_MOST_TIMEOUT: Final = 10.0
 
 
 @final
@@ -39,6 +43,13 @@ class LoopBudget:
 
     Thread-safe, and safe across asyncio tasks: only the two ``backoff`` wait, each for its own caller.
 
+    With ``shared`` the limit is that of all processes which give the same name, limit and window.
+    Iterations are then drawn from the store in the background, before they are needed, so nothing here waits
+    for it; a loop that begins, or comes back after seconds, is told no while its first ones are on their way.
+    While the store does not answer, each process goes by its share. ``strict`` admits no more than the limit
+    in any window, and about a tenth less when it is all asked for; ``leased`` admits all of it, and may
+    admit ``share`` of it more in some window.
+
     Args:
         limit: iterations per window, 1 to 10^9.
         window: seconds, at most a year.
@@ -47,12 +58,19 @@ class LoopBudget:
         max_backoff: seconds that no pause is longer than.
         clock: gives the time; the system's when left out.
         uniform: draws from [0, 1) for the jitter.
+        shared: the address of a Redis or Valkey, or a `headgate.engine.counters.CounterStore`.
+        name: of a shared budget.
+        consistency: of a shared budget, ``"strict"`` or ``"leased"``.
+        share: of the limit, what all processes together may hold ahead, above 0 to 1.
+        nodes: how many processes share it at least. Those that were met count in any case.
+        cluster: processes of the same one count together.
+        shared_timeout: seconds after which a store that does not answer is lost, at most 10.
 
     Raises:
         InvalidInput: a setting is no number or out of bounds.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - every setting has a place here
         self,
         limit: SupportsIndex,
         window: SupportsFloat = 1.0,
@@ -62,6 +80,13 @@ class LoopBudget:
         max_backoff: SupportsFloat = 1.0,
         clock: Clock | None = None,
         uniform: Callable[[], float] = random,
+        shared: object = None,
+        name: str = "",
+        consistency: Literal["strict", "leased"] = "strict",
+        share: SupportsFloat = 0.05,
+        nodes: SupportsIndex = 1,
+        cluster: str = "default",
+        shared_timeout: SupportsFloat = 0.05,
     ) -> None:
         self.limit: int = valid_count("limit", limit, _MAX_LIMIT)
         self.window_ns: int = valid_seconds("window", window)
@@ -83,6 +108,23 @@ class LoopBudget:
         # Compiled, a call runs no bytecode between reading and writing the counts, and needs no lock:
         # see docs/adr/0004 and 0076.
         self._needs_lock = not is_atomic_build()
+        self._shared: SharedAllowance | None = None
+        if shared is not None:
+            from headgate.gates.shared_allowance import SharedAllowance  # noqa: PLC0415 - few share
+
+            self._shared = SharedAllowance(
+                name,
+                self.limit,
+                self.window_ns,
+                shared=shared,
+                consistency=consistency,
+                share=valid_number("share", share, _LEAST_SHARE, 1.0),
+                timeout_ns=valid_seconds("shared_timeout", shared_timeout, _MOST_TIMEOUT),
+                nodes=valid_count("nodes", nodes, _MOST_NODES),
+                memory_ns=2 * most,
+                cluster=cluster,
+                clock=self.clock,
+            )
 
     @classmethod
     def network(cls, clock: Clock | None = None) -> LoopBudget:
@@ -110,6 +152,8 @@ class LoopBudget:
         For a loop that is alone. Where several share a budget, ask with `consume`: it answers and takes
         in one go.
         """
+        if self._shared is not None:
+            return self._shared.room() > 0
         now: i64 = self._now()
         if self._needs_lock:
             with self._lock:
@@ -126,6 +170,8 @@ class LoopBudget:
             InvalidInput: n is no whole number, below 1, or above the limit, so that it could never pass.
         """
         count: i64 = n if type(n) is int and 0 < n <= self.limit else self._valid_batch(n)
+        if self._shared is not None:
+            return self._shared.take(count)
         now: i64 = self._now()
         if self._needs_lock:
             with self._lock:
@@ -135,6 +181,8 @@ class LoopBudget:
     @property
     def utilization(self) -> float:
         """The share of the limit that the window holds, 0 to 1. A pressure source."""
+        if self._shared is not None:
+            return self._shared.utilization()
         now: i64 = self._now()
         with self._lock:
             room: i64 = self._window.room(now)
@@ -143,6 +191,8 @@ class LoopBudget:
     def retry_after(self, n: SupportsIndex = 1) -> float:
         """Seconds until there is room for n iterations; 0.0 when there is room now."""
         count: i64 = self._valid_batch(n)
+        if self._shared is not None:
+            return float(self._shared.wait_ns(count)) / NS_PER_SECOND
         now: i64 = self._now()
         with self._lock:
             wait: i64 = self._window.wait(count, now)
@@ -175,6 +225,16 @@ class LoopBudget:
         """Something was achieved: the next pause is a short one again."""
         with self._lock:
             self._pauses.reset()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the budget is that of all at this moment: it is shared, and the store answers."""
+        return self._shared is not None and self._shared.is_up
+
+    def close(self) -> None:
+        """Give back what a shared budget drew; waits for the store for twice its time-out at most."""
+        if self._shared is not None:
+            self._shared.close()
 
     def _valid_batch(self, n: object) -> int:
         number = whole_number(n)

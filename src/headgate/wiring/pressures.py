@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from headgate.clock import NS_PER_MS
+from headgate.coordination.redis_address import RedisAddress
 from headgate.coordination.redis_pressures import RedisPressures
 from headgate.errors import ConfigurationError, InvalidInput
 
@@ -34,6 +35,7 @@ def open_configured_pressures(settings: Settings) -> PressureBoard:
         ConfigurationError: redis-py is not installed, or the address cannot be read.
     """
     try:
-        return RedisPressures(settings.redis_url, settings.cluster, _TIMEOUT_NS)
+        address = RedisAddress.read(settings.redis_url, settings.redis_ca)
+        return RedisPressures(address, settings.cluster, _TIMEOUT_NS)
     except InvalidInput as error:
         raise ConfigurationError(error.message, setting="redis_url") from error

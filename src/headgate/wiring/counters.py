@@ -1,0 +1,102 @@
+"""Shared counters for gates in somebody's program: from an address, or a store, to who asks it.
+
+The store is asked from an event loop in a thread of its own, one for each store, so that gates may be used by
+threads and by any event loop, and none of them waits.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+
+from headgate.coordination.own_loop import OwnLoop
+from headgate.coordination.redis_address import CLUSTER
+from headgate.coordination.redis_connections import address_of
+from headgate.coordination.redis_counters import RedisCounters
+from headgate.engine.counters import CounterStore
+from headgate.errors import HeadgateError, InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from concurrent.futures import Future
+
+    from headgate.coordination.redis_address import RedisAddress
+
+__all__ = ["CounterLink", "open_counters"]
+
+T = TypeVar("T")
+
+_PATIENCE: Final = 1.0
+_WANTED: Final = "shared must be an address such as redis://127.0.0.1:6379/0, or a CounterStore"
+
+
+@final
+class CounterLink:
+    """A store of counters, with the loop that it is asked from. Those who share one each close it once."""
+
+    def __init__(self, store: CounterStore, forget: Callable[[], object], *, opened: bool) -> None:
+        self.store = store
+        self._forget = forget
+        self._opened = opened
+        self._loop = OwnLoop("headgate-counters")
+        self._users = 0
+        self._lock = threading.Lock()
+
+    def use(self) -> CounterLink:
+        """Count another user."""
+        with self._lock:
+            self._users += 1
+        return self
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Do something on its loop; raises `StoreUnavailable` once it is closed."""
+        return self._loop.begin(work)
+
+    def close(self) -> None:
+        """One user less; with the last one the connections are closed and the thread ends."""
+        with self._lock:
+            self._users -= 1
+            if self._users > 0:
+                return
+        self._forget()
+        if self._opened:
+            with suppress(HeadgateError, TimeoutError):
+                self._loop.begin(self.store.close()).result(_PATIENCE)
+        self._loop.close()
+
+
+_links: dict[object, CounterLink] = {}
+_lock = threading.Lock()
+
+
+def open_counters(shared: object, cluster: str) -> CounterLink:
+    """The counters at an address such as ``redis://127.0.0.1:6379/0``, or a store of counters.
+
+    Those who name the same ones share a connection and a thread.
+
+    Raises:
+        InvalidInput: it is neither.
+        ConfigurationError: redis-py is not installed.
+    """
+    address = address_of(shared, _WANTED)
+    if address is None and not isinstance(shared, CounterStore):
+        raise InvalidInput(f"{_WANTED}, got {type(shared).__name__}")
+    name = (shared, cluster) if address is not None else id(shared)
+    with _lock:
+        link = _links.get(name)
+        if link is None:
+            store = shared if isinstance(shared, CounterStore) else _opened(address, cluster)
+            link = CounterLink(store, lambda: _links.pop(name, None), opened=address is not None)
+            _links[name] = link
+        return link.use()
+
+
+def _opened(address: RedisAddress | None, cluster: str) -> CounterStore:
+    if address is not None and address.kind == CLUSTER:
+        from headgate.coordination.redis_cluster_counters import (  # noqa: PLC0415 - few have one
+            redis_cluster_counters,
+        )
+
+        return redis_cluster_counters(address, cluster)
+    return RedisCounters(address, cluster)
