@@ -10,11 +10,12 @@ import time
 import pytest
 
 from headgate.clock import Clock, SystemClock
+from headgate.coordination.etcd_client import EtcdAccess, EtcdClient, encode
 from headgate.engine.agreement import Member
 from headgate.errors import ConfigurationError, Conflict, StoreUnavailable
 from headgate.policy.model import Policy
 from tests.support.agreements import TTL_NS, etcd_agreement, new_cluster
-from tests.support.etcds import etcd_cluster
+from tests.support.etcds import CERTIFICATE, KEY, etcd_cluster, guarded_etcd
 from tests.support.fault_proxy import fault_proxy
 
 pytestmark = [pytest.mark.needs_etcd, pytest.mark.slow]
@@ -27,6 +28,19 @@ PATIENCE = 15.0
 def three(tmp_path_factory):
     with etcd_cluster(tmp_path_factory.mktemp("three")) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    with guarded_etcd(tmp_path_factory.mktemp("guarded"), "headgate", "s3cret") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("certified")
+    with guarded_etcd(directory, client_certificate=True) as server:
+        yield server
 
 
 @pytest.fixture
@@ -288,7 +302,7 @@ async def test_a_wall_clock_that_is_wrong_by_an_hour_plays_no_part(etcd, node):
     again = await in_thread(other.store.policies.replace, "api", policy("api", 30), 2)
     assert again.version == 3
     await pause(TTL_NS / 1e9 * 1.2)
-    assert names(one) == ["one", "other"]
+    await until(lambda: names(one) == ["one", "other"])
     await one.leave()
     await until(lambda: names(other) == ["other"])
 
@@ -391,3 +405,77 @@ def test_endpoints_that_are_none_are_refused(endpoints, tmp_path):
     with pytest.raises(ConfigurationError) as caught:
         etcd_agreement(endpoints, "c", SystemClock(), tmp_path)
     assert "u:p" not in caught.value.message
+
+
+ACCESS = {"user": "headgate", "password": "s3cret", "ca": CERTIFICATE, "deadline": 1.0}
+SHOWN = {"ca": CERTIFICATE, "certificate": CERTIFICATE, "key": KEY, "deadline": 1.0}
+
+
+async def test_a_certificate_that_is_asked_for_is_shown(certified, node):
+    one = node(certified.url, **SHOWN)
+    await one.join(Member("one"))
+    await in_thread(one.store.policies.create, policy("api"))
+    assert (one.trouble, names(one)) == ("", ["one"])
+    without = node(certified.url, **{**SHOWN, "certificate": None, "key": None})
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        await in_thread(without.store.policies.list)
+
+
+async def test_a_login_by_password_over_tls(guarded, node):
+    one, other = node(guarded.url, **ACCESS), node(guarded.url, **ACCESS)
+    changes = other.changes()
+    await heard(changes)
+    assert other.trouble == ""
+    await one.join(Member("one"))
+    await in_thread(one.store.policies.create, policy("api"))
+    await heard(changes)
+    await until(lambda: names(other) == ["one"])
+    one._backend._client._token = "ran.out"
+    await in_thread(one.store.policies.replace, "api", policy("api", 20))
+    assert await limit_of(other, "api") == 20
+    await one.leave()
+    await changes.aclose()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"password": "wrong"}, "check etcd_user and etcd_password"),
+        ({"user": "nobody"}, "check etcd_user and etcd_password"),
+        ({"user": ""}, "set etcd_user and etcd_password"),
+        ({"ca": None}, "CERTIFICATE_VERIFY_FAILED|certificate verify failed"),
+    ],
+)
+async def test_who_is_not_let_in_says_why(guarded, node, change, told):
+    one = node(guarded.url, **{**ACCESS, **change})
+    await one.open()
+    with pytest.raises(StoreUnavailable, match=told):
+        await in_thread(one.store.policies.list)
+    assert one.trouble
+    assert "s3cret" not in one.trouble
+    assert "s3cret" not in repr(one._backend._client._access)
+
+
+async def test_a_user_without_the_right_to_the_records_is_told_what_is_missing(guarded, tmp_path):
+    client = EtcdClient(EtcdAccess(guarded.url, **ACCESS))
+    with pytest.raises(StoreUnavailable, match="grant it readwrite"):
+        await client.call("kv/range", {"key": encode("/other/")})
+    await client.close()
+
+
+async def test_etcd_takes_no_password_beside_a_certificate_with_a_common_name(tmp_path, node):
+    with guarded_etcd(tmp_path / "etcd", "a", "b", client_certificate=True) as both:
+        one = node(both.url, **SHOWN)
+        with pytest.raises(StoreUnavailable, match="without a CommonName"):
+            await in_thread(one.store.policies.list)
+
+
+async def test_plain_http_to_an_etcd_that_speaks_tls(guarded, node):
+    one = node(guarded.url.replace("https", "http"), deadline=0.5)
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        await in_thread(one.store.policies.list)
+
+
+def test_certificates_that_cannot_be_used_are_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match="etcd_ca"):
+        etcd_agreement("https://x", "c", SystemClock(), tmp_path, ca=tmp_path / "none.pem")

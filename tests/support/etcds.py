@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import ssl
 import subprocess
 import urllib.error
 import urllib.request
+from base64 import b64encode
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.support.servers import HOST, free_port, require_program, stop
@@ -15,9 +18,10 @@ from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 # Loopback is quick: with these an election takes a quarter of a second, and a lease may be of one second.
+CERTIFICATE = Path(__file__).parent / "tls" / "certificate.pem"
+KEY = Path(__file__).parent / "tls" / "key.pem"
 _QUICK = ("--heartbeat-interval", "50", "--election-timeout", "250", "--log-level", "error")
 
 
@@ -36,6 +40,7 @@ class Etcd:
         self.process: subprocess.Popen[bytes] | None = None
         self.url = f"{scheme}://{HOST}:{self.port}"
         self._options = options
+        self._tls = client_tls() if scheme == "https" else None
 
     @property
     def peer(self) -> str:
@@ -83,11 +88,11 @@ class Etcd:
             stop(self.process)
 
     def ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Ask its gateway; without TLS and login."""
+        """Ask its gateway, as nobody in particular."""
         request = urllib.request.Request(
             f"{self.url}/v3/{path}", json.dumps(body).encode(), method="POST"
         )
-        with urllib.request.urlopen(request, timeout=2) as answer:
+        with urllib.request.urlopen(request, timeout=2, context=self._tls) as answer:
             return dict(json.loads(answer.read()))
 
     def leads(self) -> bool:
@@ -159,6 +164,55 @@ class EtcdCluster:
 
 def _runs(member: Etcd) -> bool:
     return member.process is not None and member.process.poll() is None
+
+
+def client_tls() -> ssl.SSLContext:
+    """For a client of `tls_etcd`: shows the certificate that all have here, which is its own authority."""
+    context = ssl.create_default_context(cafile=str(CERTIFICATE))
+    context.load_cert_chain(CERTIFICATE, KEY)
+    return context
+
+
+@contextlib.contextmanager
+def guarded_etcd(
+    directory: Path, user: str = "", password: str = "", *, client_certificate: bool = False
+) -> Iterator[EtcdCluster]:
+    """An etcd that speaks TLS only, perhaps to who shows a certificate, perhaps to who has a password.
+
+    The user may read and write below ``/headgate/``, and nothing else.
+    """
+    options = ["--cert-file", str(CERTIFICATE), "--key-file", str(KEY)]
+    if client_certificate:
+        options += ["--client-cert-auth", "--trusted-ca-file", str(CERTIFICATE)]
+    cluster = EtcdCluster(directory, 1, options, "https")
+    cluster.start()
+    try:
+        cluster.wait_until_it_answers()
+        if user:
+            _add_users(cluster.members[0], user, password)
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def _add_users(member: Etcd, user: str, password: str) -> None:
+    ask = member.ask
+    ask("auth/user/add", {"name": "root", "password": "root"})
+    ask("auth/user/grant", {"user": "root", "role": "root"})
+    ask("auth/user/add", {"name": user, "password": password})
+    ask("auth/role/add", {"name": "headgate"})
+    below = {
+        "permType": "READWRITE",
+        "key": _encoded("/headgate/"),
+        "range_end": _encoded("/headgate0"),
+    }
+    ask("auth/role/grant", {"name": "headgate", "perm": below})
+    ask("auth/user/grant", {"user": user, "role": "headgate"})
+    ask("auth/enable", {})
+
+
+def _encoded(text: str) -> str:
+    return b64encode(text.encode()).decode()
 
 
 @contextlib.contextmanager

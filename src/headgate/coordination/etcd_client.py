@@ -321,6 +321,11 @@ def _tls(access: EtcdAccess) -> ssl.SSLContext | bool:
 
 def _refuse(content: bytes) -> None:
     """Raise what an answer that is an error means."""
+    if b"CommonName" in content:
+        raise StoreUnavailable(
+            "etcd has users, and its gateway then takes only certificates without a CommonName; make such a "
+            "one for etcd_certificate, or do without it"
+        )
     answer = _decoded(content)
     reason, code = str(answer.get("error", "an answer that is none"))[:200], answer.get("code", 14)
     if any(known in reason for known in _TOO_MUCH):
