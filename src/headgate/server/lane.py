@@ -31,6 +31,9 @@ _REQUEST_LINE: Final = b"POST /api/v1/check HTTP/1.1\r\n"
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _YES: Final = b"HTTP/1.1 200 OK\r\n"
 _NO: Final = b"HTTP/1.1 429 Too Many Requests\r\n"
+_NOT_A_CHECK: Final = 0
+_ANSWERED: Final = 1
+_ON_ITS_WAY: Final = 2
 _TOO_MUCH: Final = b"HTTP/1.1 503 Service Unavailable\r\n"
 
 
@@ -104,10 +107,11 @@ class CheckLane:
             if end > len(data):
                 self.wants_more = True
                 break
-            if not self._check(data[start:end], answers):
+            begun = self._check(data[start:end], answers)
+            if begun == _NOT_A_CHECK:
                 break
             at = end
-            if self.pending is not None:
+            if begun == _ON_ITS_WAY:
                 break
         self.taken = at
         if len(answers) == 1:
@@ -131,20 +135,20 @@ class CheckLane:
         self.denied += 1
         return self._no + self._renderer.check(decision)
 
-    def _check(self, body: bytes, answers: list[bytes]) -> bool:
-        """Begin one check; False, with nothing spent, when it is not a valid one."""
+    def _check(self, body: bytes, answers: list[bytes]) -> i64:
+        """Begin one check; nothing is spent when it is not a valid one."""
         try:
             request = self._decode(body)
             decision = self._service.decide(
                 request.key, request.tokens, request.metadata, len(body), request.priority
             )
         except Exception:  # noqa: BLE001 - whatever it is, the ordinary route has the words for it
-            return False
+            return _NOT_A_CHECK
         if isinstance(decision, Decision):
             answers.append(self.word(decision))
-        else:
-            self.pending = decision
-        return True
+            return _ANSWERED
+        self.pending = decision
+        return _ON_ITS_WAY
 
     def _write_beginnings(self, default_fields: Sequence[tuple[bytes, bytes]]) -> None:
         lines = b"".join([name + b": " + value + b"\r\n" for name, value in default_fields])
