@@ -60,10 +60,9 @@ async def shared_engine(
 
     store = await open_counters(redis_url, cluster)
     courier = Courier(store)
-    sharing = Sharing(
-        courier, SharingSettings(node=node, **(settings or {})), place=lambda: (rank, nodes)
-    )
     engine = Engine(SystemClock())
+    terms = SharingSettings(node=node, **(settings or {}))
+    sharing = Sharing(courier, terms, engine.clock, engine.table, lambda: (rank, nodes))
     engine.share(sharing)
     for policy in policies:
         engine.set_policy(Policy.from_dict(policy), 1)

@@ -29,10 +29,9 @@ async def open_counters(url: str, cluster: str) -> CounterStore:
         from headgate.coordination.memory_counters import MemoryCounters
 
         return MemoryCounters()
-    from headgate.settings import Settings
-    from headgate.wiring.cluster import _open_counters
+    from headgate.coordination.redis_counters import RedisCounters
 
-    return _open_counters(Settings(redis_url=url, cluster=cluster))
+    return RedisCounters(url, cluster)
 
 
 @contextmanager
