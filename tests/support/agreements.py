@@ -44,10 +44,16 @@ def etcd_agreement(
 
 
 def redis_agreement(
-    url: str, cluster: str, clock: Clock, directory: Path, *, ttl_ns: int = TTL_NS
+    url: str,
+    cluster: str,
+    clock: Clock,
+    directory: Path,
+    *,
+    ttl_ns: int = TTL_NS,
+    deadline: float = 2.0,
 ) -> SharedAgreement:
     """One node's, by a Redis."""
-    backend = RedisBackend(RedisAddress.read(url), cluster)
+    backend = RedisBackend(RedisAddress.read(url), cluster, deadline)
     return _agreement(backend, cluster, clock, directory, ttl_ns)
 
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 from headgate.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Collection, Coroutine
     from concurrent.futures import Future
 
-__all__ = ["OwnLoop"]
+__all__ = ["OwnLoop", "end"]
+
+_AGAIN: Final = 0.1
 
 T = TypeVar("T")
 
@@ -71,14 +73,24 @@ class OwnLoop:
         return self._loop
 
 
+async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel them, and return when they have ended.
+
+    Cancelled more than once: a driver may make an error of its own out of being cancelled, and whoever
+    called it goes on.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_AGAIN)
+
+
 def _run(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
     finally:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(end(asyncio.all_tasks(loop)))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()

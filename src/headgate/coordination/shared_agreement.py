@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, final
 from headgate.clock import NS_PER_SECOND
 from headgate.coordination.bell import Bell
 from headgate.coordination.kept_records import KeptRecords
-from headgate.coordination.own_loop import OwnLoop
+from headgate.coordination.own_loop import OwnLoop, end
 from headgate.coordination.roster import Roster, card_of
 from headgate.errors import Conflict, StoreUnavailable
 
@@ -222,11 +222,7 @@ class SharedAgreement:
         if self._troubles:
             self._roster.card = None  # nobody is there to say goodbye to
         await self._leave()
-        for task in self._tasks:
-            while not task.done():
-                # More than once: a driver may make an error of its own out of being cancelled.
-                task.cancel()
-                await asyncio.wait([task], timeout=0.1)
+        await end(self._tasks)
         await self._backend.close()
 
     def _look_for_a_namesake(self) -> None:
@@ -243,7 +239,7 @@ class SharedAgreement:
         return next(iter(list(self._troubles.values())), "")
 
     def _cut_off(self, what: str, error: Exception) -> None:
-        if not self._troubles:
+        if not self._troubles and not self._closed:
             _log.warning("cut off; the last known configuration holds on: %s", error)
         self._troubles[what] = str(error) or type(error).__name__
 
