@@ -88,7 +88,7 @@ class RedisAddress:
     sentinel_username: str = ""
     sentinel_password: str = field(default="", repr=False)
     tls: bool = False
-    tls_options: dict[str, str | bool] = field(default_factory=dict)
+    tls_options: dict[str, str | bool] = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
         """For people: without users and passwords."""

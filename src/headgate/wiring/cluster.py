@@ -182,23 +182,15 @@ def configured_counters(settings: Settings) -> CounterStore:
         ConfigurationError: the address cannot be used, or the driver is missing.
     """
     from headgate.coordination.redis_address import (  # noqa: PLC0415 - one node needs none
-        CLUSTER,
         RedisAddress,
     )
+    from headgate.coordination.redis_counter_stores import counters_at  # noqa: PLC0415 - likewise
 
     try:
         address = RedisAddress.read(settings.redis_url, settings.redis_ca)
     except InvalidInput as error:
         raise ConfigurationError(error.message, setting="redis_url") from error
-    if address.kind == CLUSTER:
-        from headgate.coordination.redis_cluster_counters import (  # noqa: PLC0415 - likewise
-            redis_cluster_counters,
-        )
-
-        return redis_cluster_counters(address, settings.cluster)
-    from headgate.coordination.redis_counters import RedisCounters  # noqa: PLC0415 - likewise
-
-    return RedisCounters(address, settings.cluster)
+    return counters_at(address, settings.cluster)
 
 
 def _terms(

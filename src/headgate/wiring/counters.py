@@ -11,9 +11,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 from headgate.coordination.own_loop import OwnLoop
-from headgate.coordination.redis_address import CLUSTER
-from headgate.coordination.redis_connections import address_of
-from headgate.coordination.redis_counters import RedisCounters
+from headgate.coordination.redis_connections import RedisAddress, address_of
+from headgate.coordination.redis_counter_stores import counters_at
 from headgate.engine.counters import CounterStore
 from headgate.errors import HeadgateError, InvalidInput
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from concurrent.futures import Future
 
-    from headgate.coordination.redis_address import RedisAddress
 
 __all__ = ["CounterLink", "open_counters"]
 
@@ -79,24 +77,19 @@ def open_counters(shared: object, cluster: str) -> CounterLink:
         InvalidInput: it is neither.
         ConfigurationError: redis-py is not installed.
     """
-    address = address_of(shared, _WANTED)
-    if address is None and not isinstance(shared, CounterStore):
-        raise InvalidInput(f"{_WANTED}, got {type(shared).__name__}")
-    name = (shared, cluster) if address is not None else id(shared)
+    given = shared if isinstance(shared, CounterStore) else _address(shared)
+    name = (given, cluster) if isinstance(given, RedisAddress) else id(given)
     with _lock:
         link = _links.get(name)
         if link is None:
-            store = shared if isinstance(shared, CounterStore) else _opened(address, cluster)
-            link = CounterLink(store, lambda: _links.pop(name, None), opened=address is not None)
+            store = counters_at(given, cluster) if isinstance(given, RedisAddress) else given
+            link = CounterLink(store, lambda: _links.pop(name, None), opened=store is not shared)
             _links[name] = link
         return link.use()
 
 
-def _opened(address: RedisAddress | None, cluster: str) -> CounterStore:
-    if address is not None and address.kind == CLUSTER:
-        from headgate.coordination.redis_cluster_counters import (  # noqa: PLC0415 - few have one
-            redis_cluster_counters,
-        )
-
-        return redis_cluster_counters(address, cluster)
-    return RedisCounters(address, cluster)
+def _address(shared: object) -> RedisAddress:
+    address = address_of(shared, _WANTED)
+    if address is None:
+        raise InvalidInput(f"{_WANTED}, got {type(shared).__name__}")
+    return address

@@ -162,3 +162,9 @@ def test_it_shows_where_it_leads():
         ("rediss+cluster://u:p@a,b", "rediss+cluster://a:6379,b:6379"),
     ]:
         assert str(RedisAddress.read(text)) == shown
+
+
+def test_equal_addresses_are_one():
+    text = f"rediss://u:p@h:1/2?ssl_ca_certs={CA}"
+    assert len({RedisAddress.read(text), RedisAddress.read(text)}) == 1
+    assert RedisAddress.read(text) != RedisAddress.read("rediss://u:q@h:1/2")
