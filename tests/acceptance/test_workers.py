@@ -29,8 +29,15 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="sockets are handed on"),
 ]
 
-POLICY = {"name": "p", "limit": 1000, "window": "1h", "match": {"key": "*"}}
+POLICY = {"name": "p", "limit": 1_000_000, "window": "1h", "match": {"key": "*"}}
 HEALTH = message("GET", "/healthz")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """One node for tests that leave it with two workers."""
+    with node_of_workers(tmp_path_factory.mktemp("node")) as running:
+        yield running
 
 
 @pytest.fixture
@@ -83,48 +90,48 @@ def test_a_free_port_is_found_and_said_and_tls_is_spoken(tmp_path: Path) -> None
         assert servers.stop(process) == 0
 
 
-def test_connections_are_shared_out(node: Node) -> None:
-    peers = [Peer(node.port) for _ in range(10)]
+def test_connections_are_shared_out(shared: Node) -> None:
+    peers = [Peer(shared.port) for _ in range(10)]
     for peer in peers:
         peer.send(HEALTH)
         assert peer.receive().status == 200
-    shares = sorted(node.connections(worker) for worker in node.workers())
+    shares = sorted(shared.connections(worker) for worker in shared.workers())
     for peer in peers:
         peer.socket.close()
     assert sum(shares) == 10
     assert shares[0] >= 3  # by turns it would be 5; who is slow to look may lose one
 
 
-def test_a_worker_that_is_killed_is_replaced(node: Node) -> None:
-    ask(node.port, "POST", "/api/v1/policies", POLICY)
-    first, second = node.workers()
+def test_a_worker_that_is_killed_is_replaced(shared: Node) -> None:
+    ask(shared.port, "POST", "/api/v1/policies", POLICY)
+    first, second = shared.workers()
     os.kill(first, signal.SIGKILL)
-    eventually(lambda: len(node.workers()) == 2 and first not in node.workers())
-    assert second in node.workers()
+    eventually(lambda: len(shared.workers()) == 2 and first not in shared.workers())
+    assert second in shared.workers()
     for _ in range(6):
-        assert ask(node.port, "POST", "/api/v1/check", {"key": "a"}).status == 200
-    assert "it was ended by signal 9; another starts" in node.server.log
+        assert ask(shared.port, "POST", "/api/v1/check", {"key": "a"}).status == 200
+    assert "it was ended by signal 9; another starts" in shared.server.log
 
 
-def test_what_waits_in_the_queue_of_a_worker_that_is_killed_is_answered(node: Node) -> None:
-    workers = node.workers()
+def test_what_waits_in_the_queue_of_a_worker_that_is_killed_is_answered(shared: Node) -> None:
+    workers = shared.workers()
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)
-    with Peer(node.port) as peer:
+    with Peer(shared.port) as peer:
         peer.send(HEALTH)
         os.kill(workers[0], signal.SIGKILL)
         os.kill(workers[1], signal.SIGCONT)
         assert peer.receive().status == 200
 
 
-def test_all_workers_killed_at_once_come_back(node: Node) -> None:
-    before = node.workers()
+def test_all_workers_killed_at_once_come_back(shared: Node) -> None:
+    before = shared.workers()
     for pid in before:
         os.kill(pid, signal.SIGKILL)
-    with Peer(node.port) as peer:  # waits in the queue until somebody is there
+    with Peer(shared.port) as peer:  # waits in the queue until somebody is there
         peer.send(HEALTH)
         assert peer.receive().status == 200
-    eventually(lambda: len(node.workers()) == 2 and not set(before) & set(node.workers()))
+    eventually(lambda: len(shared.workers()) == 2 and not set(before) & set(shared.workers()))
 
 
 def test_workers_that_cannot_live_end_the_service_with_a_word(node: Node) -> None:
@@ -140,12 +147,12 @@ def test_workers_that_cannot_live_end_the_service_with_a_word(node: Node) -> Non
     assert "headgate.db" in last
 
 
-def test_the_private_valkey_comes_back(node: Node) -> None:
-    before, directory = node.valkey(), node.directory()
+def test_the_private_valkey_comes_back(shared: Node) -> None:
+    before, directory = shared.valkey(), shared.directory()
     os.kill(before, signal.SIGKILL)
-    eventually(lambda: node.valkey() not in {0, before} and (directory / "valkey.sock").exists())
-    assert node.directory() == directory
-    assert ask(node.port, "GET", "/healthz").status == 200
+    eventually(lambda: shared.valkey() not in {0, before} and (directory / "valkey.sock").exists())
+    assert shared.directory() == directory
+    assert ask(shared.port, "GET", "/healthz").status == 200
 
 
 def test_nothing_outlives_a_supervisor_that_is_killed(node: Node) -> None:
@@ -203,47 +210,49 @@ def test_a_signal_to_all_processes_is_one_signal(node: Node) -> None:
     assert node.stop() == 0
 
 
-def test_hanging_up_replaces_the_workers_and_nobody_notices(node: Node) -> None:
-    before = node.workers()
-    ask(node.port, "POST", "/api/v1/policies", {**POLICY, "limit": 1_000_000})
-    with Caller([node.port]) as fresh, Caller([node.port], keep=True) as kept:
+def test_hanging_up_replaces_the_workers_and_nobody_notices(shared: Node) -> None:
+    before = shared.workers()
+    with Caller([shared.port]) as fresh, Caller([shared.port], keep=True) as kept:
         fresh.await_answers(10)
-        node.server.process.send_signal(signal.SIGHUP)
-        eventually(lambda: "all workers were replaced" in node.server.log)
+        shared.server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "all workers were replaced" in shared.server.log)
         fresh.await_answers(10)
         kept.await_answers(10)
     assert not fresh.failures
     assert not kept.failures
     assert {answer.status for answer in [*fresh.answers, *kept.answers]} == {200}
-    assert not set(before) & set(node.workers())
-    assert len(node.workers()) == 2
+    assert not set(before) & set(shared.workers())
+    assert len(shared.workers()) == 2
 
 
-def test_metrics_are_those_of_the_node_and_never_go_down(node: Node) -> None:
+def test_metrics_are_those_of_the_node_and_never_go_down(shared: Node) -> None:
     def metrics() -> dict[str, str]:
-        text = ask(node.port, "GET", "/metrics").body.decode()
+        text = ask(shared.port, "GET", "/metrics").body.decode()
         return dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
 
-    ask(node.port, "POST", "/api/v1/policies", {**POLICY, "limit": 10})
-    eventually(lambda: metrics()["headgate_limits"] == "1.0")  # in all workers
-    for _ in range(20):
-        ask(node.port, "POST", "/api/v1/check", {"key": "other"})
-
     def answered() -> float:
-        rows = metrics()
         return sum(
             float(value)
-            for name, value in rows.items()
+            for name, value in metrics().items()
             if name.startswith("headgate_http_requests_total{") and "/api/v1/check" in name
         )
 
-    assert answered() == 20
-    os.kill(node.workers()[0], signal.SIGKILL)
-    eventually(lambda: "another starts" in node.server.log)
     eventually(lambda: metrics()["headgate_workers"] == "2.0")
-    assert answered() == 20
-    totals = ask(node.port, "GET", "/api/v1/metrics").json["totals"]
-    assert totals["admitted"] + totals["denied"] == 20
+    limits = float(metrics()["headgate_limits"])
+    policy = {**POLICY, "limit": 10, "match": {"key": "metrics"}}
+    assert ask(shared.port, "PUT", "/api/v1/policies/m", policy | {"name": "m"}).status == 201
+    eventually(lambda: float(metrics()["headgate_limits"]) == limits + 1)  # in all workers
+    before = answered()
+    for _ in range(20):
+        ask(shared.port, "POST", "/api/v1/check", {"key": "metrics"})
+    assert answered() == before + 20
+    deaths = float(metrics()["headgate_worker_deaths_total"])
+    os.kill(shared.workers()[0], signal.SIGKILL)
+    eventually(lambda: float(metrics()["headgate_worker_deaths_total"]) == deaths + 1)
+    assert answered() == before + 20
+    policies = ask(shared.port, "GET", "/api/v1/metrics").json["policies"]
+    [counts] = [one for one in policies if one["policy"] == "m"]
+    assert counts["admitted"] + counts["denied"] == 20
 
 
 def test_records_in_memory_cannot_be_shared(tmp_path: Path) -> None:

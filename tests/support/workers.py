@@ -141,13 +141,16 @@ class Caller:
 
     def _ask(self, port: int) -> None:
         peer = self._kept.pop(port, None) or Peer(port)
-        peer.send(self.request)
-        answer = peer.receive()
-        self.answers.append(answer)
-        if self.keep and answer.get("connection") != "close":
-            self._kept[port] = peer
-        else:
-            peer.socket.close()
+        answer = None
+        try:
+            peer.send(self.request)
+            answer = peer.receive()
+            self.answers.append(answer)
+        finally:
+            if self.keep and answer is not None and answer.get("connection") != "close":
+                self._kept[port] = peer
+            else:
+                peer.socket.close()
 
 
 def port_is_free(port: int) -> bool:

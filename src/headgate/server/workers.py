@@ -108,7 +108,7 @@ class _Supervisor:
         self._node = settings.node or f"{socket.gethostname()}-{listeners[0].getsockname()[1]}"
         self._crew = Crew(balance.seats)
         self._switchboard = Switchboard(self._crew)
-        self._restarts = Restarts()
+        self._restarts = Restarts(settings.workers)
         self._store_restarts = Restarts()
         self._store_over = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()

@@ -37,6 +37,15 @@ def test_deaths_soon_after_the_start_wait_longer_each_time() -> None:
     assert restarts.total == 9
 
 
+def test_all_may_have_one_accident_together() -> None:
+    restarts = Restarts(3)
+    assert [restarts.died(0.5) for _ in range(7)] == [0, 0, 0, 0.1, 0.1, 0.1, 0.2]
+    for _ in range(8):
+        assert not restarts.is_loop
+        restarts.died(0.5)
+    assert restarts.is_loop
+
+
 def test_a_death_after_a_long_life_is_answered_at_once() -> None:
     restarts = Restarts()
     for _ in range(GIVE_UP_AFTER):
