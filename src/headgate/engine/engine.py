@@ -267,7 +267,12 @@ class Engine:
             key = level.key_of(attributes)
             keyspace = level.keyspace_of(key)
             shared = keyspace.shared
-            if shared is not None and tokens > 0:
+            if shared is None:
+                decision = keyspace.check(key, tokens, now)
+                if not decision.allowed and self._observer is not None:
+                    self._observe_denial(decision.policy, key)
+                return decision
+            if tokens > 0:
                 taken = sharing.take(shared, key, tokens, now)
                 if taken is not None:
                     return taken

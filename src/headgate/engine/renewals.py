@@ -182,22 +182,25 @@ class Renewals:
         if spare > 0:
             self._debts.refund(shared.counter, lease.key, spare, at_us, now)
         again: i64 = answer.again_ns
-        self._after(shared, lease, unserved, is_short, standing, again, now)
+        self._after(shared, lease, unserved, spare if is_short else -1, standing, again, now)
 
     def _after(
         self,
         shared: SharedLimit,
         lease: Lease,
         unserved: list[Request],
-        is_short: bool,
+        over: i64,
         standing: Standing,
         again_ns: i64,
         now: i64,
     ) -> None:
-        """What comes after an answer: a drought, another message, or rest."""
+        """What comes after an answer: a drought, another message, or rest.
+
+        ``over`` is what was too little for any request that waited, and went back; -1: there was enough.
+        """
         is_empty = lease.left == 0 and standing.wait_ns != 0
-        if is_short or is_empty:
-            self._dry_up(shared, lease, unserved, standing, again_ns, now)
+        if over >= 0 or is_empty:
+            self._dry_up(shared, lease, unserved, max(0, over), standing, again_ns, now)
         else:
             lease.end_drought()
             if len(unserved) > 0:
@@ -218,18 +221,20 @@ class Renewals:
         shared: SharedLimit,
         lease: Lease,
         unserved: list[Request],
+        over: i64,
         standing: Standing,
         again_ns: i64,
         now: i64,
     ) -> None:
         cost: i64 = 1
-        if lease.left > 0 and len(unserved) > 0:
-            cost = min([request.cost for request in unserved])
+        if lease.left + over > 0 and len(unserved) > 0:
+            cost = min([request.cost for request in unserved])  # what costs less may pass
         wait = again_ns if again_ns > 0 else max(1, standing.wait_ns)
         pause = max(shared.pause_ns, min(wait, shared.ttl_ns // 2))
         lease.dry_up(cost, pause, wait, now)
         for request in unserved:
-            request.refused(lease, max(wait, shared.wait_for(request.cost, standing)), now)
+            retry = shared.wait_for(request.cost - over, standing)
+            request.refused(lease, retry if over > 0 else max(wait, retry), now)
         self._look_later(shared, lease, lease.dry_until)
 
     def release_waiters(self, lease: Lease, now: i64) -> None:

@@ -229,6 +229,8 @@ class SharedHolds:
         """The store could not be asked; it will be told."""
         if known is None:
             return Decision(True, 0, 0, 0, 0, 0, "", 0, (), True)
+        for part in known.parts:
+            part.decision = None
         return self.sum_up(known.parts, 0, now, True)
 
     # Answers -------------------------------------------------------------------------------------
