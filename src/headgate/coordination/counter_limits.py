@@ -10,6 +10,8 @@ from headgate.coordination.counter_rules import bounds_around, calendar_of, keep
 from headgate.engine.recipes import recipe_of, spec_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from headgate.engine.counters import Counter
 
 __all__ = ["HeldLevel", "KnownLimit", "KnownLimits"]
@@ -120,12 +122,18 @@ class KnownLimits:
             self._held[place] = known
         return known
 
-    def learn(self, known: KnownLimit, recipe: str) -> None:
-        """The store keeps keys of this counter under earlier settings: send these too from now on."""
-        formers = known.formers
-        if recipe and recipe != known.recipe and recipe not in formers:
-            formers.append(recipe)
-            del formers[:-_MOST_FORMERS]
+    def learn(self, known: Sequence[KnownLimit], recipe: str) -> bool:
+        """The store keeps keys of these limits under earlier settings: send those too from now on.
+
+        False when the settings make no limit. "" stands for nothing to learn.
+        """
+        if recipe and self.of_former(recipe) is None:
+            return False
+        for one in known:
+            if recipe and recipe != one.recipe and recipe not in one.formers:
+                one.formers.append(recipe)
+                del one.formers[:-_MOST_FORMERS]
+        return True
 
     def of_former(self, recipe: str) -> KnownLimit | None:
         """What is sent of earlier settings; None when they make no limit."""

@@ -35,7 +35,7 @@ __all__ = ["Batch", "CounterWire"]
 _MOST: Final = 2**53
 _MOST_DEMAND: Final = 1e15
 _DUE, _LEASES = 7, 8
-_DONE, _DONE_OTHERWISE, _UNKNOWN_HOLD, _UNREADABLE, _AGAIN = range(5)
+_DONE, _DONE_OTHERWISE, _UNKNOWN_HOLD, _, _AGAIN = range(5)
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode
@@ -279,15 +279,14 @@ class Batch:
                     standings.append(
                         Standing(wait, delay, remaining, reset, limit, us * 1000 + rest)
                     )
-            elif status == _AGAIN:
-                for one in known:
-                    self._wire.limits.learn(one, values[place])
+            elif status == _AGAIN and self._wire.limits.learn(known, values[place]):
                 place += 1
                 self.again.append(number)
                 answers.append(None)
                 continue
             else:
-                why = UNREADABLE if status == _UNREADABLE else UNKNOWN_HOLD
+                place += status == _AGAIN  # the settings that make no limit
+                why = UNKNOWN_HOLD if status == _UNKNOWN_HOLD else UNREADABLE
                 answers.append(Answer(at_us, [], failed=why))
                 continue
             answer = Answer(at_us, standings)

@@ -73,6 +73,11 @@ local function cell_book(now)
     if log then sort_of(4).clear(log) end
   end
 
+  -- What is told to nodes has to be text that they can read.
+  local function is_plain(text)
+    return type(text) == 'string' and #text < 256 and not string.find(text, '[^ -~]')
+  end
+
   local function are_numbers(array, first, last)
     for place = first, last do
       if type(array[place]) ~= 'number' then return false end
@@ -95,21 +100,25 @@ local function cell_book(now)
     return true
   end
 
+  local function is_cell(magic, version, recipe)
+    return magic == MAGIC and type(version) == 'number' and is_plain(recipe)
+  end
+
   -- The ledger of a key, whatever its settings; nothing is altered.
   local function ledger_of(key)
     local packed = redis.pcall('GET', key)
     if is_error(packed) then error({unreadable = true}) end
     if not packed then return nil end
-    local fine, magic, _, _, more = pcall(cmsgpack.unpack, packed)
-    if not fine or magic ~= MAGIC or (more and not is_more(more)) then error({unreadable = true}) end
+    local fine, magic, version, recipe, more = pcall(cmsgpack.unpack, packed)
+    if not fine or not is_cell(magic, version, recipe) or (more and not is_more(more)) then
+      error({unreadable = true})
+    end
     return more and more[5] or nil
   end
 
   local function read_cell(cell, packed)
     local fine, magic, version, recipe, more, a, b, c, d = pcall(cmsgpack.unpack, packed)
-    if not fine or magic ~= MAGIC or type(version) ~= 'number' or type(recipe) ~= 'string' then
-      unreadable(cell)
-    end
+    if not fine or not is_cell(magic, version, recipe) then unreadable(cell) end
     local rule = rules[recipe]
     if not rule then error({again = recipe}) end
     require_place(recipe, rule)
@@ -262,6 +271,7 @@ local function cell_book(now)
   return {
     is_error = is_error,
     are_numbers = are_numbers,
+    is_plain = is_plain,
     ledger_of = ledger_of,
     cell_of = cell_of,
     touch = touch,

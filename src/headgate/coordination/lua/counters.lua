@@ -168,7 +168,14 @@ local function settle(levels, arguments)
 end
 
 local function due(index_key, most)
-  local ids = redis.call('ZRANGEBYSCORE', KEYS[index_key], '-inf', now, 'LIMIT', 0, most)
+  local ids = {}
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[index_key], '-inf', now, 'LIMIT', 0, most)) do
+    if book.is_plain(id) then
+      ids[#ids + 1] = id
+    else
+      redis.call('ZREM', KEYS[index_key], id) -- no node wrote it
+    end
+  end
   tell(DONE, #ids)
   for _, id in ipairs(ids) do tell(id) end
 end
