@@ -14,7 +14,7 @@ from headgate.coordination.etcd_client import EtcdAccess, EtcdClient, encode
 from headgate.engine.agreement import Member
 from headgate.errors import ConfigurationError, Conflict, StoreUnavailable
 from headgate.policy.model import Policy
-from tests.support.agreements import TTL_NS, etcd_agreement, new_cluster
+from tests.support.agreements import TTL_NS, etcd_agreement, new_cluster, vanish
 from tests.support.etcds import CERTIFICATE, KEY, etcd_cluster, guarded_etcd
 from tests.support.fault_proxy import fault_proxy
 
@@ -99,12 +99,6 @@ async def limit_of(agreement, name):
 
 def names(agreement):
     return [member.node for member in agreement.members()]
-
-
-def vanish(agreement):
-    """As a process does that is killed: no goodbye, and nothing more."""
-    agreement._own.close()
-    agreement._closed = True
 
 
 async def test_the_leader_of_etcd_is_killed(three, node):
@@ -248,7 +242,7 @@ async def test_a_node_that_is_killed_is_gone_when_its_lease_has_run_out(etcd, no
     await other.join(Member("other"))
     await until(lambda: names(other) == ["one", "other"])
     await until(lambda: other.leader() == "one")
-    vanish(one)
+    await vanish(one)
     took = await until(lambda: names(other) == ["other"])
     assert 0.5 < took < TTL_NS / 1e9 + 2
     await until(lambda: other.leader() == "other")
@@ -259,7 +253,7 @@ async def test_a_node_that_is_killed_is_gone_when_its_lease_has_run_out(etcd, no
 async def test_a_successor_waits_for_the_lease_of_the_one_that_was_killed(etcd, node):
     one = node(etcd.url)
     await one.join(Member("one", "http://127.0.0.1:1"))
-    vanish(one)
+    await vanish(one)
     successor = node(etcd.url)
     await successor.join(Member("one", "http://127.0.0.1:2"))
     assert [member.address for member in successor.members()] == ["http://127.0.0.1:2"]

@@ -12,7 +12,7 @@ from headgate.clock import SystemClock
 from headgate.engine.agreement import Member
 from headgate.errors import StoreUnavailable
 from headgate.policy.model import Policy
-from tests.support.agreements import new_cluster, redis_agreement
+from tests.support.agreements import new_cluster, redis_agreement, vanish
 from tests.support.fault_proxy import fault_proxy
 from tests.support.servers import HOST
 from tests.support.valkeys import sentinel_group, valkey
@@ -148,8 +148,7 @@ async def test_a_node_that_is_killed_is_gone_when_its_lease_has_run_out(url, nod
     await one.join(Member("one"))
     await other.join(Member("other"))
     await until(lambda: other.leader() == "one")
-    one._own.close()
-    one._closed = True
+    await vanish(one)
     await until(lambda: names(other) == ["other"] and other.leader() == "other")
 
 

@@ -63,3 +63,9 @@ def _agreement(
     directory.mkdir(parents=True, exist_ok=True)
     file = LastKnown(directory / "last-known.json", cluster)
     return SharedAgreement(backend, clock, partial(AgreedStore, clock=clock), file, ttl_ns)
+
+
+async def vanish(agreement: SharedAgreement) -> None:
+    """As a process does that is killed: no goodbye, and nothing more."""
+    agreement._roster.card = None
+    await agreement.close()
