@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headgate.coordination.memory_counters import MemoryCounters
 from headgate.engine.engine import Engine
+from headgate.engine.sharing import Sharing, SharingSettings
 from headgate.policy.model import Policy
 from headgate.server.auth import Gatekeeper
 from headgate.server.heads import NOT_FOR_THE_LANE, HeadBook
@@ -46,6 +50,45 @@ def test_one_check() -> None:
     assert (lane.taken, lane.wants_more) == (len(CHECK), False)
     assert lane.answer(CHECK, FIELDS).startswith(b"HTTP/1.1 429 Too Many Requests\r\ndate: today")
     assert (lane.admitted, lane.denied) == (1, 1)
+
+
+class Post:
+    """A courier that carries questions when the test says so."""
+
+    def __init__(self) -> None:
+        self.store = MemoryCounters(ManualClock())
+        self.waiting: list[tuple[Any, Any]] = []
+
+    def send(self, question: Any, done: Any) -> None:
+        self.waiting.append((question, done))
+
+    def later(self, delay_ns: int, callback: Any) -> None:
+        pass  # no deadline comes
+
+    def carry(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for question, done in waiting:
+            done(self.store.ask_now([question])[0])
+
+
+def test_a_check_on_its_way_ends_a_call_and_is_worded_like_any_other() -> None:
+    engine, post = Engine(ManualClock()), Post()
+    settings = SharingSettings("a", consistency="strict")
+    engine.share(Sharing(post, settings, engine.clock, engine.table))
+    engine.set_policy(Policy.from_dict({"name": "p", "limit": 2, "window": "1m"}), 1)
+    heads = HeadBook(gatekeeper(), max_body=1_000)
+    lane = CheckLane(CheckService(engine), Renderer(), decode_check, heads.known, heads.read)
+    here = make_lane(limit=2)
+    for _ in range(3):
+        assert lane.answer(CHECK * 2 + OTHER, FIELDS) == b""
+        assert (lane.taken, lane.wants_more) == (len(CHECK), False)
+        assert lane.pending is not None
+        words: list[bytes] = []
+        lane.pending.then(lambda decision, words=words: words.append(lane.word(decision)))
+        assert words == []
+        post.carry()
+        assert words == [here.answer(CHECK, FIELDS)]
+    assert (lane.admitted, lane.denied) == (here.admitted, here.denied) == (2, 1)
 
 
 def test_new_default_fields_are_used_at_once() -> None:
