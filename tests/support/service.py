@@ -205,7 +205,7 @@ def process_service(directory: Path, **environment: str) -> Iterator[servers.Ser
         directory: its data, its log.
         environment: variables without their prefix.
     """
-    port = servers.free_port()
+    port = int(environment.get("port", 0)) or servers.free_port()
     variables = {
         "HEADGATE_PORT": str(port),
         "HEADGATE_RESP_PORT": "off",

@@ -96,14 +96,17 @@ class Caller:
         request: what is asked.
         keep: whether connections are kept; else each request has its own.
         may_be_refused: a port where nobody listens is passed over, and is no failure.
+        may_be_cut_off: so is a connection that ends without an answer; these are in ``cut_off``.
     """
 
     ports: list[int]
     request: bytes = message("POST", "/api/v1/check", b'{"key": "a"}')
     keep: bool = False
     may_be_refused: bool = False
+    may_be_cut_off: bool = False
     answers: list[Any] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    cut_off: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._ended = threading.Event()
@@ -137,7 +140,8 @@ class Caller:
                 if not self.may_be_refused:
                     self.failures.append(repr(error))
             except OSError as error:
-                self.failures.append(repr(error))
+                known = self.cut_off if self.may_be_cut_off else self.failures
+                known.append(repr(error))
 
     def _ask(self, port: int) -> None:
         peer = self._kept.pop(port, None) or Peer(port)
