@@ -155,7 +155,10 @@ def run_processes(url, name, limit, seconds, number=3):
     ]
     for process in processes:
         assert process.stdout.readline() == "ready\n"
-    outputs = [process.communicate("go\n", timeout=60)[0] for process in processes]
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * number
     return sorted(int(line) for output in outputs for line in output.split())
 

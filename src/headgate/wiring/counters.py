@@ -17,9 +17,8 @@ from headgate.engine.counters import CounterStore
 from headgate.errors import HeadgateError, InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
     from concurrent.futures import Future
-
 
 __all__ = ["CounterLink", "open_counters"]
 
@@ -31,21 +30,19 @@ _WANTED: Final = "shared must be an address such as redis://127.0.0.1:6379/0, or
 
 @final
 class CounterLink:
-    """A store of counters, with the loop that it is asked from. Those who share one each close it once."""
+    """A store of counters, with the loop that it is asked from. Those who share one each close it once.
 
-    def __init__(self, store: CounterStore, forget: Callable[[], object], *, opened: bool) -> None:
+    Attributes:
+        store: to be asked on the loop only.
+        users: how many share it.
+    """
+
+    def __init__(self, name: object, store: CounterStore, *, opened: bool) -> None:
         self.store = store
-        self._forget = forget
+        self.users = 0
+        self._name = name
         self._opened = opened
         self._loop = OwnLoop("headgate-counters")
-        self._users = 0
-        self._lock = threading.Lock()
-
-    def use(self) -> CounterLink:
-        """Count another user."""
-        with self._lock:
-            self._users += 1
-        return self
 
     def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Do something on its loop; raises `StoreUnavailable` once it is closed."""
@@ -53,11 +50,11 @@ class CounterLink:
 
     def close(self) -> None:
         """One user less; with the last one the connections are closed and the thread ends."""
-        with self._lock:
-            self._users -= 1
-            if self._users > 0:
+        with _lock:
+            self.users -= 1
+            if self.users > 0:
                 return
-        self._forget()
+            _links.pop(self._name, None)
         if self._opened:
             with suppress(HeadgateError, TimeoutError):
                 self._loop.begin(self.store.close()).result(_PATIENCE)
@@ -83,9 +80,9 @@ def open_counters(shared: object, cluster: str) -> CounterLink:
         link = _links.get(name)
         if link is None:
             store = counters_at(given, cluster) if isinstance(given, RedisAddress) else given
-            link = CounterLink(store, lambda: _links.pop(name, None), opened=store is not shared)
-            _links[name] = link
-        return link.use()
+            link = _links[name] = CounterLink(name, store, opened=store is not shared)
+        link.users += 1
+        return link
 
 
 def _address(shared: object) -> RedisAddress:
