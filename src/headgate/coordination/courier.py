@@ -64,6 +64,9 @@ class Courier:
     Answers come in any order when several batches are on their way. A callback must not block; one that
     raises is logged, and the others are called all the same.
 
+    What is on its way is bounded so that a store that carries out 40,000 questions a second has done it all
+    in a dozen milliseconds: who asks wants an answer within twenty.
+
     Args:
         store: that is asked.
         batches: on their way at the same time, at most.
@@ -78,8 +81,8 @@ class Courier:
         self,
         store: CounterStore,
         *,
-        batches: int = 4,
-        batch: int = 512,
+        batches: int = 2,
+        batch: int = 256,
         backlog: int = 65_536,
         linger_ns: int = 1_000_000,
         timeout_ns: int = NS_PER_SECOND,

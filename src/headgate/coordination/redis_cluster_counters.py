@@ -1,6 +1,7 @@
 """Shared counters on a Redis Cluster: `SpreadCounters` over its slots.
 
-The keys of counters are divided into `PLACES` places by a hash of their text, and each place is in one slot.
+The keys of counters are divided into `PLACES` places by a hash of their text, and each place is in one slot;
+their slots lie evenly among all, so every server has its share of them.
 So a batch takes one command for each place that it touches; all commands for one server travel together,
 and all servers are asked at the same time.
 
@@ -12,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from binascii import crc_hqx
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, final
 from zlib import crc32
 
@@ -38,18 +41,19 @@ if TYPE_CHECKING:
     from headgate.coordination.counter_wire import Batch
     from headgate.engine.counters import Counter, Question
 
-__all__ = ["PLACES", "RedisClusterPlaces", "redis_cluster_counters"]
+__all__ = ["PLACES", "RedisClusterPlaces", "place_tags", "redis_cluster_counters"]
 
 _log = logging.getLogger("headgate.coordination")
 
-PLACES: Final = 128
-"""Enough to spread evenly over a dozen servers, few enough that the questions of a batch share commands."""
+PLACES: Final = 64
+"""Enough for a dozen servers, and few enough that the questions of a batch share commands."""
 _WHAT: Final = "the store of shared counters"
 _WANTED: Final = "counters must be kept at an address of a Redis Cluster"
 _NS_PER_US: Final = 1_000
 _MOST_ROUNDS: Final = 4
 _GRACE_MS: Final = 86_400_000
 _BETWEEN_LOOKS: Final = 0.2
+_SLOTS: Final = 16_384
 
 
 def redis_cluster_counters(
@@ -95,7 +99,8 @@ class RedisClusterPlaces:
         self._unknown = redis.exceptions.NoScriptError
         seen_us = (SystemClock().wall_ns() - STORE_EPOCH_NS) // _NS_PER_US
         self._prefix = f"headgate:{cluster}"
-        self._wires = [CounterWire(f"{self._prefix}:{{{n}}}", seen_us) for n in range(PLACES)]
+        self._tags = [_bytes(f"{{{tag}}}") for tag in place_tags()]
+        self._wires = [CounterWire(f"{self._prefix}:{{{tag}}}", seen_us) for tag in place_tags()]
         self._looked_at = float("-inf")
         self._looking: asyncio.Task[None] | None = None
         self.now_us: int | None = None
@@ -281,7 +286,7 @@ class RedisClusterPlaces:
         for number, (place, batch) in enumerate(batches):
             if not batch.is_empty:
                 keys = batch.keys
-                commands.append((_bytes(f"{{{place}}}"), (len(keys), *keys, batch.packed())))
+                commands.append((self._tags[place], (len(keys), *keys, batch.packed())))
                 places.append(number)
         sha, text = self._script.sha, self._script.text
         found = await self._send([(tag, ("EVALSHA", sha, *rest)) for tag, rest in commands])
@@ -352,6 +357,17 @@ class RedisClusterPlaces:
 
     def _where(self, hold: str) -> bytes:
         return _bytes(f"{self._prefix}:{{{hold}}}:where")
+
+
+def place_tags() -> list[str]:
+    """For each place a tag whose slot is in that place's part of all slots."""
+    found: dict[int, str] = {}
+    for tag in map(str, count()):
+        # What Redis calls CRC16 is CRC-CCITT (XModem).
+        found.setdefault(crc_hqx(tag.encode(), 0) % _SLOTS * PLACES // _SLOTS, tag)
+        if len(found) == PLACES:
+            break
+    return [found[place] for place in range(PLACES)]
 
 
 def _held_levels(wire: CounterWire, question: Question) -> list[HeldLevel]:
