@@ -199,7 +199,8 @@ class Settings:
         store_deadline: seconds that a request waits for the shared counters at most.
         lease_seconds: how long a lease lasts that is not renewed.
         lease_share: the share of a limit that all nodes together may hold unspent.
-        workers: how many processes serve.
+        workers: how many processes serve, as one node. Without ``redis_url`` they count together in a Valkey
+            that the service starts for itself.
     """
 
     host: str = "127.0.0.1"

@@ -169,7 +169,12 @@ class _Supervisor:
         number = self._crew.free_number()
         rest, resp = self._listeners
         # The counters are the node's, and not any one worker's to keep.
-        settings = replace(self._settings, node=f"{self._node}.{number}", snapshot=False)
+        settings = replace(
+            self._settings,
+            node=f"{self._node}.{number}",
+            snapshot=False,
+            max_connections=-(-self._settings.max_connections // self._settings.workers),
+        )
         if self._store is not None:
             settings = replace(settings, redis_url=self._store.url)
         orders = Orders(
