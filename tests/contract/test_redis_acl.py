@@ -23,7 +23,7 @@ from headgate.engine.counters import PAY, REFUND, RENEW, RESERVE, SETTLE, LeaseR
 from headgate.engine.pressures import PressureNote
 from tests.support.counters import check, counter, left, passes
 from tests.support.servers import HOST
-from tests.support.valkeys import valkey, valkey_cluster, wait_until
+from tests.support.valkeys import valkey, wait_until
 
 pytestmark = pytest.mark.needs_redis
 SECOND = 1_000_000_000
@@ -128,20 +128,18 @@ async def test_agreement(address):
     await backend.close()
 
 
-@pytest.mark.slow
-async def test_a_cluster(tmp_path):
-    with valkey_cluster(tmp_path) as cluster:
-        for node in cluster.nodes:
-            node.command("ACL", "SETUSER", "headgate", *rules())
-            node.command("ACL", "SETUSER", "default", "off")
-        hosts = ",".join(f"{HOST}:{node.port}" for node in cluster.nodes)
-        url = f"redis+cluster://headgate:a-long-password@{hosts}"
-        store = redis_cluster_counters(url)
-        await use(store, counter(100), "a", "b", "c", "d")
-        await store.close()
-        circuits = RedisCircuits(url, SECOND)
-        circuits.ask("payments", BreakerRule(in_row=2), CircuitQuestion(0, "001"))
-        circuits.close()
+async def test_a_cluster(redis_cluster):
+    for node in redis_cluster.nodes:
+        node.command("ACL", "SETUSER", "headgate", *rules())
+    url = redis_cluster.url.replace("://", "://headgate:a-long-password@")
+    store = redis_cluster_counters(url, secrets.token_hex(4))
+    await use(store, counter(100), "a", "b", "c", "d")
+    await store.close()
+    circuits = RedisCircuits(url, SECOND)
+    circuits.ask("payments", BreakerRule(in_row=2), CircuitQuestion(0, "001"))
+    circuits.close()
+    for node in redis_cluster.nodes:
+        node.command("ACL", "DELUSER", "headgate")
 
 
 @pytest.mark.parametrize(

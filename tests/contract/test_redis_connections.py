@@ -95,6 +95,13 @@ def test_a_cluster_is_found_by_any_of_its_nodes(redis_cluster, tmp_path):
     assert ask(f"redis+cluster://{HOST}:1,{HOST}:{last}", "SET", "x", "1")
 
 
+def with_passwords(group):
+    """From here on, the Sentinel and the primary want to know who it is."""
+    primary = group.nodes[1]
+    primary.command("ACL", "SETUSER", "ann", "on", ">of ann", "~*", "+@all")
+    group.sentinels[0].command("ACL", "SETUSER", "default", "resetpass", ">of sentinel")
+
+
 @pytest.mark.slow
 async def test_sentinels_and_a_failover(tmp_path):
     with sentinel_group(tmp_path) as group:
@@ -114,6 +121,17 @@ async def test_sentinels_and_a_failover(tmp_path):
         with open_client(address, 2.0) as threads:
             assert threads.execute_command("GET", "k") == b"1"
             assert threads.connection_pool.master_address == (HOST, group.nodes[1].port)
+        with_passwords(group)
+        place = group.url.partition("://")[2]
+        with pytest.raises(StoreUnavailable, match="Authentication"):
+            await ask_async(address, "GET", "k")
+        for right, options in ((False, ""), (True, "?sentinel_password=of%20sentinel")):
+            let_in = RedisAddress.read(f"redis+sentinel://ann:of%20ann@{place}{options}")
+            if right:
+                assert await ask_async(let_in, "GET", "k") == b"1"
+            else:
+                with pytest.raises(StoreUnavailable, match="Authentication"):
+                    await ask_async(let_in, "GET", "k")
 
 
 def test_sentinels_that_are_not_there():
