@@ -60,8 +60,10 @@ class ClusterDesk:
         wall_ms = self._context.service.engine.clock.wall_ns() // 1_000_000
         member = Member(self.cluster.node, address, self._context.version, wall_ms, workers)
         loop = asyncio.get_running_loop()
-        for work in (self._greet(), self._follow(), self._tend(), self._join(member)):
-            self._tasks.append(loop.create_task(work))
+        works = [self._greet(), self._tend(), self._join(member)]
+        if not self.cluster.is_alone:
+            works.append(self._follow())
+        self._tasks += [loop.create_task(work) for work in works]
 
     async def stop(self) -> None:
         """Give back what was drawn ahead, and be none of them any more. Nothing is asked after this."""
@@ -73,7 +75,7 @@ class ClusterDesk:
 
     async def announce(self) -> None:
         """Something changed in records that nodes or workers share without noticing."""
-        if self.cluster.agreement.store is None:
+        if self.cluster.agreement.store is None and not self.cluster.is_alone:
             with contextlib.suppress(HeadgateError):
                 await self.cluster.agreement.announce()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from headgate.clock import NS_PER_SECOND
 from headgate.coordination.courier import Courier, CourierFigures
+from headgate.coordination.single_agreement import SingleAgreement
 from headgate.engine.sharing import Sharing, SharingStatus
 from headgate.engine.sharing_ports import SharingSettings
 from headgate.errors import ConfigurationError, InvalidInput
@@ -69,6 +70,11 @@ class Cluster:
             return
         self.sharing = Sharing(self.courier, self.terms, engine.clock, engine.table, self.place)
         engine.share(self.sharing)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nobody else can change what this process goes by."""
+        return isinstance(self.agreement, SingleAgreement)
 
     def place(self) -> tuple[int, int]:
         """This node's rank among the live ones, and how many there are."""
