@@ -258,11 +258,12 @@ def test_it_is_shared_again_when_the_store_is_back(tmp_path, name):
         server.process.kill()
         eventually(lambda: not any(budget.is_shared for budget in pair))
     taken = sum(budget.consume() for budget in pair for _ in range(100))
-    assert taken == 100
+    assert 90 <= taken <= 100
     with servers.running(command, port=port, directory=tmp_path / "two"):  # it has forgotten all
         eventually(lambda: all(budget.is_shared for budget in pair))
-        eventually(lambda: pair[0].utilization > 0.9)
-        assert not any(budget.consume() for budget in pair for _ in range(10))
+        eventually(lambda: pair[0].utilization >= 0.9)
+        taken += sum(budget.consume() for budget in pair for _ in range(20))
+        assert taken <= 100
         for budget in pair:
             budget.close()
 

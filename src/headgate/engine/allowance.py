@@ -9,22 +9,23 @@ earlier::
 which makes a limit exact when the counter's window is the limit's and ``hold_ns`` more.
 
 While the store does not answer, what was drawn is spent, and then this node's share of the limit: all that it
-admitted counts against that, what it drew before included. What was admitted meanwhile is charged when the
-store is back; nothing is drawn for half a second more, until the others have been charged as well. Nodes know
-of each other by their leases on the key, which idle nodes keep up, too.
+admitted counts against that, what it drew before included; and until the window that the store told of last
+is over, no more than this node's share of what was left in it. What was admitted meanwhile is charged when
+the store is back; nothing is drawn for half a second more, until the others have been charged as well. Nodes
+know of each other by their leases on the key, which idle nodes keep up, too.
 
 No clock, no thread and no input or output: `headgate.gates.shared_allowance` has those.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Final, final
 
 from headgate.backpressure.iteration_window import IterationWindow
 from headgate.clock import NS_PER_MS, NS_PER_SECOND
+from headgate.engine.batches import Batches
 from headgate.engine.counters import CHECK, PAY, REFUND, RENEW, LeaseRequest, Question
 
 if TYPE_CHECKING:
@@ -71,16 +72,6 @@ class AllowanceTerms:
 
 
 @final
-class _Batch:
-    __slots__ = ("at_us", "count", "until_ns")
-
-    def __init__(self, count: int, at_us: int, until_ns: int) -> None:
-        self.count = count
-        self.at_us = at_us
-        self.until_ns = until_ns
-
-
-@final
 class Allowance:
     """What one node holds of it. Not thread-safe: whoever shares one holds a lock.
 
@@ -92,7 +83,6 @@ class Allowance:
         now: nanoseconds.
 
     Attributes:
-        left: drawn and not spent; brought up to date by each call that is given the time.
         lost: whether the store failed when it was asked last.
         owed: admitted while it was, and not yet charged.
     """
@@ -104,8 +94,7 @@ class Allowance:
         self._node = node
         self._terms = terms
         self._window = IterationWindow(terms.limit, terms.window_ns)
-        self._batches: deque[_Batch] = deque()
-        self._lapsed: list[_Batch] = []
+        self._stock = Batches(terms.hold_ns)
         self._names: dict[str, int] = {}
         self._sent: list[Question] = []
         self._seq = 0
@@ -120,40 +109,46 @@ class Allowance:
         self._late_ns = now + FIRST_PATIENCE * terms.deadline_ns
         self._heard_ns: int | None = None
         self._remaining = terms.limit
+        self._lent = 0
         self._again_ns = now
         self._beat_ns = now
         self._retry_ns = _FIRST_RETRY_NS
         self._settled_ns = now
-        self.left = 0
         self.lost = False
         self.owed = 0
+
+    @property
+    def left(self) -> int:
+        """Drawn and not spent; brought up to date by each call that is given the time."""
+        return self._stock.left
 
     # The gate's side ------------------------------------------------------------------------------
 
     def take(self, count: int, now: int) -> bool:
         """Take so many iterations, 1 to the limit, if all of them are there; otherwise take nothing."""
-        self._lapse(now)
+        self._stock.lapse(now)
         self._ask(count, now)
-        if count <= self.left:
+        if count <= self._stock.left:
             if not self._window.take(count, now):
                 return False
-            self._spend(count)
+            self._stock.spend(count)
             if count >= self._wanted:
                 self._wanted = 0
             return True
-        if self.is_lost(now) and count <= self._share(now) - self._used(now):
+        if self.is_lost(now) and count <= self._spare(now):
             self._window.take(count, now)
             self.owed += count
+            self._lent += count
             return True
         self._wanted = max(self._wanted, count)
         return False
 
     def room(self, now: int) -> int:
         """How many could be taken at once; takes nothing. That somebody asked brings the next ones."""
-        self._lapse(now)
-        found = self.left
+        self._stock.lapse(now)
+        found = self._stock.left
         if self.is_lost(now):
-            found = max(found, self._share(now) - self._used(now))
+            found = max(found, self._spare(now))
         found = min(found, self._window.room(now))
         if found <= 0:
             self._ask(0, now)
@@ -162,14 +157,11 @@ class Allowance:
 
     def wait(self, count: int, now: int) -> int:
         """Nanoseconds after which asking for so many is worth it again; 0 when they are there."""
-        self._lapse(now)
-        if count <= self.left:
+        self._stock.lapse(now)
+        if count <= self._stock.left:
             return self._window.wait(count, now)
         if self.is_lost(now):
-            kept_from_us = self._terms.limit - self._share(now)
-            if count + kept_from_us <= self._terms.limit:
-                return self._window.wait(count + kept_from_us, now)
-            return max(_PAUSE_NS, self._again_ns - now)
+            return self._wait_alone(count, now)
         return max(_PAUSE_NS, min(self._again_ns - now, self._terms.window_ns))
 
     def utilization(self, now: int) -> float:
@@ -177,7 +169,7 @@ class Allowance:
         taken = self._used(now)
         heard = self._heard_ns
         if heard is not None and 0 <= now - heard < self._terms.window_ns and not self.lost:
-            taken = max(taken, self._terms.limit - self._remaining - self.left)
+            taken = max(taken, self._terms.limit - self._remaining - self._stock.left)
         return min(1.0, taken / self._terms.limit)
 
     def is_lost(self, now: int) -> bool:
@@ -195,12 +187,12 @@ class Allowance:
             return None
         if self.lost:
             return max(0, self._again_ns - now)
-        self._lapse(now)
+        self._stock.lapse(now)
         when = self._beat_ns
-        if self._lapsed or self.owed or self._is_low(now):
+        if self._stock.lapsed or self.owed or self._is_low(now):
             when = min(when, self._again_ns)
-        if self._batches:
-            when = min(when, self._batches[0].until_ns)
+        if self._stock.left > 0:
+            when = min(when, self._stock.lapses_ns)
         return max(0, when - now)
 
     def is_wanting(self, now: int) -> bool:
@@ -211,21 +203,21 @@ class Allowance:
 
     def draw(self, now: int) -> list[Question]:
         """What to ask; then `heard` or `failed` has to be told."""
-        self._lapse(now)
+        self._stock.lapse(now)
         self._measure(now)
         levels = [self._level]
         questions = [
             Question(REFUND, levels, batch.count, granted_at_us=batch.at_us)
-            for batch in self._lapsed
+            for batch in self._stock.lapsed
         ]
-        self._lapsed.clear()
+        self._stock.lapsed.clear()
         if self.owed:
             # It may have been charged by a question that went unanswered: twice is the safe side.
             questions.append(Question(PAY, levels, min(self.owed, self._terms.limit)))
         if self.lost or not self._may_draw(now):
             self._wanted = 0
-        if self._wanted > max(1, self.left):  # all of them or none
-            questions.append(Question(CHECK, levels, self._wanted - self.left))
+        if self._wanted > max(1, self._stock.left):  # all of them or none
+            questions.append(Question(CHECK, levels, self._wanted - self._stock.left))
         questions.append(Question(RENEW, levels, lease=self._request(now)))
         self._sent = questions
         self._asking_ns = now
@@ -252,16 +244,17 @@ class Allowance:
             self._remaining = standing.remaining
             if question.kind == CHECK:
                 if standing.wait_ns == 0:
-                    self._add(question.cost, answer.at_us, sent_ns)
+                    self._stock.add(question.cost, answer.at_us, sent_ns)
                 else:
                     self._leave_alone(standing.wait_ns, now)
             elif question.kind == RENEW:
                 self._granted(question, answer, sent_ns, now)
             elif question.kind == PAY:
                 self.owed -= min(self.owed, question.cost)
-        self._lapse(now)
-        self._usual = max(1, self.left)
+        self._stock.lapse(now)
+        self._usual = max(1, self._stock.left)
         self._heard_ns = now
+        self._lent = 0
         self._asking_ns = None
         return back
 
@@ -284,9 +277,7 @@ class Allowance:
 
     def give_back(self, now: int) -> list[Question]:
         """The end: what to ask so that nothing stays with this node."""
-        for batch in self._batches:
-            batch.until_ns = now
-        self._lapse(now)
+        self._stock.lapse_all()
         self._wanted = 0
         self._asked_ns = now - self._terms.memory_ns
         return self.draw(now)
@@ -302,14 +293,14 @@ class Allowance:
         terms = self._terms
         self._seq += 1
         # One is asked for as if somebody waited: near the limit others may hold all that may be held.
-        need = 1 if self._wanted == 1 and self.left == 0 else 0
+        need = 1 if self._wanted == 1 and self._stock.left == 0 else 0
         target = min(max(1, ceil(self._demand * _horizon(terms) / NS_PER_SECOND)), terms.limit)
-        ahead = max(0, target - self.left - need) if self._may_draw(now) else 0
+        ahead = max(0, target - self._stock.left - need) if self._may_draw(now) else 0
         self._asked = 0
         return LeaseRequest(
             self._node,
             self._seq,
-            left=self.left,
+            left=self._stock.left,
             back=0,
             need=need,
             ahead=ahead,
@@ -321,38 +312,13 @@ class Allowance:
     def _granted(self, question: Question, answer: Answer, sent_ns: int, now: int) -> None:
         request = question.lease
         if answer.granted > 0:
-            self._add(answer.granted, answer.at_us, sent_ns)
+            self._stock.add(answer.granted, answer.at_us, sent_ns)
         if request is not None and answer.granted < request.need + request.ahead:
             self._leave_alone(answer.again_ns, now)
 
     def _leave_alone(self, wait_ns: int, now: int) -> None:
         """There is nothing to be had for so long; or for less, should others give something back."""
         self._again_ns = max(self._again_ns, now + min(wait_ns, _HEARTBEAT_NS))
-
-    def _add(self, count: int, at_us: int, sent_ns: int) -> None:
-        # From the moment of sending: the store debited it later than that.
-        self._batches.append(_Batch(count, at_us, sent_ns + self._terms.hold_ns))
-        self.left += count
-
-    def _spend(self, count: int) -> None:
-        self.left -= count
-        while count > 0:
-            oldest = self._batches[0]
-            part = min(count, oldest.count)
-            oldest.count -= part
-            count -= part
-            if oldest.count == 0:
-                self._batches.popleft()
-
-    def _lapse(self, now: int) -> None:
-        """Put aside what must not be spent any more; also after a clock that went back."""
-        while self._batches:
-            batch = self._batches[0]
-            if now < batch.until_ns <= now + self._terms.hold_ns:
-                return
-            self._batches.popleft()
-            self.left -= batch.count
-            self._lapsed.append(batch)
 
     def _measure(self, now: int) -> None:
         elapsed = now - self._measured_ns
@@ -377,19 +343,39 @@ class Allowance:
     def _is_low(self, now: int) -> bool:
         if not self._may_draw(now):
             return False
-        return self.left < max(1, self._wanted) or (
-            self._asked > 0 and 2 * self.left <= self._usual
+        return self._stock.left < max(1, self._wanted) or (
+            self._asked > 0 and 2 * self._stock.left <= self._usual
         )
 
     def _used(self, now: int) -> int:
         return self._terms.limit - self._window.room(now)
 
-    def _share(self, now: int) -> int:
-        """This node's part of the limit, as far as it knows the others; the parts add up to the limit."""
+    def _share_of(self, whole: int) -> int:
+        """This node's part, as far as it knows the others; the parts add up to the whole."""
         names = sorted({self._node, *self._names})
         rank, nodes = names.index(self._node), max(len(names), self._terms.least_nodes)
-        limit = self._terms.limit
-        return limit * (rank + 1) // nodes - limit * rank // nodes
+        return whole * (rank + 1) // nodes - whole * rank // nodes
+
+    def _spare(self, now: int) -> int:
+        """What this node may admit without the store."""
+        spare = self._share_of(self._terms.limit) - self._used(now)
+        if self._told_for(now) > 0:
+            spare = min(spare, self._share_of(self._remaining) - self._lent)
+        return spare
+
+    def _told_for(self, now: int) -> int:
+        """How long it still matters what the store told last; 0 when it does not."""
+        heard, lasts = self._heard_ns, self._terms.window_ns + self._terms.hold_ns
+        return 0 if heard is None or not 0 <= now - heard < lasts else heard + lasts - now
+
+    def _wait_alone(self, count: int, now: int) -> int:
+        kept_from_us = self._terms.limit - self._share_of(self._terms.limit)
+        if count + kept_from_us > self._terms.limit:
+            return max(_PAUSE_NS, self._again_ns - now)
+        wait: int = self._window.wait(count + kept_from_us, now)
+        if count > self._share_of(self._remaining) - self._lent:
+            wait = max(wait, self._told_for(now))
+        return wait
 
 
 def _horizon(terms: AllowanceTerms) -> int:

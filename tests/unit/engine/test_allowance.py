@@ -229,6 +229,28 @@ def test_without_the_store_each_node_has_its_share_and_no_more(clock, store):
     assert [sum(node.take() for _ in range(200)) for node in nodes] == [33, 33, 34]
 
 
+def test_without_the_store_nobody_gets_what_others_have_spent_already(clock, store):
+    nodes = together(clock, store)
+    spent = 0
+    for _ in range(60):
+        clock.advance_ns(2 * MS)
+        spent += sum(nodes[0].take() for _ in range(3))
+        nodes[0].pump()
+    assert spent > 80
+    for node in nodes[1:]:
+        node.draw()
+    store.is_down = True
+    for node in nodes:
+        node.draw()
+        spent += sum(node.take() for _ in range(100))
+    assert spent <= 100
+    assert not nodes[1].take()
+    wait = nodes[1].allowance.wait(1, clock.now_ns())
+    assert 0.9 * SECOND < wait <= SECOND + HOLD
+    clock.advance_ns(wait)
+    assert sum(nodes[1].take() for _ in range(100)) == 33
+
+
 def test_what_was_spent_before_counts_against_the_share(clock, store):
     nodes = together(clock, store)
     spent = 0
@@ -251,7 +273,8 @@ def test_what_was_admitted_meanwhile_is_charged_when_the_store_is_back(clock, st
         node.draw()
         for _ in range(200):
             node.take()
-    assert sum(node.allowance.owed for node in nodes) == 100
+    owed = sum(node.allowance.owed for node in nodes)
+    assert 90 <= owed <= 100
     store.is_down = False
     clock.advance_ns(100 * MS)
     taken = 0
@@ -262,7 +285,7 @@ def test_what_was_admitted_meanwhile_is_charged_when_the_store_is_back(clock, st
     for _ in range(110):
         clock.advance_ns(5 * MS)
         taken += sum(node.greedy() for node in nodes)
-    assert taken == 0
+    assert taken <= 100 - owed
     assert not any(node.allowance.is_lost(clock.now_ns()) for node in nodes)
     assert all(node.allowance.owed == 0 for node in nodes)
 
@@ -296,7 +319,7 @@ def test_an_answer_that_is_late_makes_the_store_lost_at_once(clock, store):
     assert not node.take()
     clock.advance_ns(1)
     assert node.take()  # of a quarter of the limit
-    assert sum(node.take() for _ in range(100)) == 24
+    assert sum(node.take() for _ in range(100)) == 23  # and one of them lapsed
 
 
 def test_before_the_first_answer_there_is_more_patience(clock, store):
@@ -322,7 +345,7 @@ def test_it_tries_again_after_pauses_that_grow(clock, store):
 def test_a_share_of_nothing_waits_for_the_store(clock, store):
     nodes = together(clock, store, limit=2)
     store.is_down = True
-    clock.advance_ns(HOLD)
+    clock.advance_ns(SECOND + HOLD)  # the window that the store told of is over
     for node in nodes:
         node.draw()
     assert [node.take() for node in nodes] == [False, True, True]
