@@ -1,8 +1,8 @@
 """Agreement of many nodes, on an etcd or a Redis alike: see `Backend`.
 
-Two tasks on a loop of their own. One follows: after a gap, or a change, it takes a copy of the
-configuration and tells the node. The other beats: three times in a lease, and whenever the roll changed.
-Both go on whatever happens, and say once when they cannot, and once when they can again.
+Three tasks on a loop of their own. One follows what changes. One takes a copy of the configuration after
+that and tells the node; what changes meanwhile makes one more copy, not many. One beats: three times in a
+lease, and whenever the roll changed. All go on whatever happens; what is wrong is said once, and so is its end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from headgate.coordination.bell import Bell
 from headgate.coordination.kept_records import KeptRecords
 from headgate.coordination.own_loop import OwnLoop, end
 from headgate.coordination.roster import Roster, card_of
-from headgate.errors import Conflict, StoreUnavailable
+from headgate.errors import Conflict, HeadgateError, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -68,11 +68,15 @@ class SharedAgreement:
         self._bell = Bell()
         self._roster = Roster(clock)
         self._troubles: dict[str, str] = {}
-        self._records = KeptRecords(backend, self._own, file, self._why)
+        # A name that is taken, or a beat that failed, says nothing about the records.
+        self._records = KeptRecords(
+            backend, self._own, file, lambda: self._troubles.get("follow", "")
+        )
         self._store = open_store(self._records)
         self._tasks: list[asyncio.Task[None]] = []
         self._answered = asyncio.Event()
         self._beat_now = asyncio.Event()
+        self._stale = asyncio.Event()
         self._beating = asyncio.Lock()
         self._closed = False
 
@@ -128,7 +132,8 @@ class SharedAgreement:
     async def _open(self) -> None:
         if not self._tasks:
             loop = asyncio.get_running_loop()
-            self._tasks = [loop.create_task(self._follow()), loop.create_task(self._keep())]
+            work = (self._follow(), self._copy(), self._keep())
+            self._tasks = [loop.create_task(each) for each in work]
         await self._answered.wait()
 
     async def _announce(self) -> None:
@@ -141,27 +146,38 @@ class SharedAgreement:
             try:
                 async with aclosing(self._backend.follow()) as stream:
                     async for news in stream:
-                        await self._hear(news)
+                        self._hear(news)
                         pause = _SOONEST
-            except StoreUnavailable as error:
-                self._cut_off("follow", error)
             except Exception as error:  # noqa: BLE001 - whatever it is, it must go on
-                _log.exception("following the configuration failed; it is tried again")
                 self._cut_off("follow", error)
             self._answered.set()
             await _at_most(pause, asyncio.Event())
             pause = min(2 * pause, _LATEST)
 
-    async def _hear(self, news: News) -> None:
+    def _hear(self, news: News) -> None:
         if news.roll:
             self._beat_now.set()
         if news.records:
-            await self._records.refresh()
-            self._reached("follow")
+            self._stale.set()
+        self._reached("follow")
+
+    async def _copy(self) -> None:
+        """Never ends."""
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            try:
+                await self._records.refresh()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must go on
+                self._cut_off("copy", error)
+                self._stale.set()
+                await _at_most(_SOONEST, asyncio.Event())
+                continue
+            self._reached("copy")
             self._bell.ring()
-            if news.gap:
+            if not self._answered.is_set():
                 await self._beat_once()
-        self._answered.set()
+                self._answered.set()
 
     async def _keep(self) -> None:
         """Never ends."""
@@ -176,11 +192,7 @@ class SharedAgreement:
             asked_ns = self._clock.now_ns()
             try:
                 roll = await self._backend.beat(self._roster.card, self._ttl_ns)
-            except StoreUnavailable as error:
-                self._cut_off("beat", error)
-                return
             except Exception as error:  # noqa: BLE001 - whatever it is, it must go on
-                _log.exception("staying a member failed; it is tried again")
                 self._cut_off("beat", error)
                 return
             self._roster.take(roll, asked_ns)
@@ -239,6 +251,8 @@ class SharedAgreement:
         return next(iter(list(self._troubles.values())), "")
 
     def _cut_off(self, what: str, error: Exception) -> None:
+        if not isinstance(error, HeadgateError):
+            _log.error("a defect of the agreement (%s); it is tried again", what, exc_info=error)
         if not self._troubles and not self._closed:
             _log.warning("cut off; the last known configuration holds on: %s", error)
         self._troubles[what] = str(error) or type(error).__name__
