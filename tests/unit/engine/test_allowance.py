@@ -118,6 +118,31 @@ def test_no_window_of_the_cluster_holds_more_than_the_limit(clock, store, limit)
     assert len(moments) > 0.7 * min(limit / 1.1 * seconds, 1_500)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_nor_when_nodes_crash_and_answers_are_lost(clock, store, seed):
+    random = Random(seed)
+    nodes = [Node(f"{number}", store, clock, 50) for number in range(3)]
+    moments = []
+    for turn in range(3_000):
+        clock.advance_ns(random.randrange(1, 3 * MS))
+        place = random.randrange(3)
+        node = nodes[place]
+        if random.random() < 0.002:  # what it held is gone with it
+            nodes[place] = Node(f"{turn}/{place}", store, clock, 50)
+        elif random.random() < 0.7:
+            count = random.choice((1, 1, 1, 5))
+            moments += [clock.now_ns()] * count * node.take(count)
+        elif node.allowance.due(clock.now_ns()) == 0:
+            if random.random() < 0.05:  # carried out, and nobody hears of it
+                store.ask_now(node.allowance.draw(clock.now_ns()))
+                nodes[place] = Node(f"{turn}/{place}", store, clock, 50)
+            else:
+                node.draw()
+    for place, moment in enumerate(moments):
+        assert len([one for one in moments[: place + 1] if one > moment - SECOND]) <= 50
+    assert len(moments) > 50
+
+
 def test_a_leased_one_gives_all_of_the_limit_and_at_most_what_was_held_more(clock, store):
     nodes = [Node(name, store, clock, 100, strict=False) for name in "ab"]
     moments = []
