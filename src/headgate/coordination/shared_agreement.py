@@ -2,7 +2,7 @@
 
 Three tasks on a loop of their own. One follows what changes. One takes a copy of the configuration after
 that and tells the node; what changes meanwhile makes one more copy, not many. One beats: three times in a
-lease, and whenever the roll changed. All go on whatever happens; what is wrong is said once, and so is its end.
+lease, and whenever the roll changed. All go on whatever happens; what is wrong is said once, as is its end.
 """
 
 from __future__ import annotations
@@ -171,6 +171,7 @@ class SharedAgreement:
             except Exception as error:  # noqa: BLE001 - whatever it is, it must go on
                 self._cut_off("copy", error)
                 self._stale.set()
+                self._answered.set()
                 await _at_most(_SOONEST, asyncio.Event())
                 continue
             self._reached("copy")
