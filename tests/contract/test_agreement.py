@@ -148,10 +148,15 @@ async def test_a_name_is_had_by_one_at_a_time(node):
     await one.join(Member("same", "http://127.0.0.1:1"))
     with pytest.raises(Conflict, match=r"called 'same', at http://127.0.0.1:1; give this one"):
         await other.join(Member("same", "http://127.0.0.1:2"))
-    assert other.leader() == "same"  # not this one, which is none
+    assert other.leader() == ""  # not this one, which is no member
+    assert "'same'" in other.trouble
+    assert [member.address for member in other.members()] == ["http://127.0.0.1:1"]
     await one.leave()
-    await other.join(Member("same", "http://127.0.0.1:2"))
+    await until(lambda: other.leader() == "same")  # the name is free, and nobody has to ask again
     assert [member.address for member in other.members()] == ["http://127.0.0.1:2"]
+    assert other.trouble == ""
+    await other.join(Member("same", "http://127.0.0.1:3"))
+    assert [member.address for member in other.members()] == ["http://127.0.0.1:3"]
     assert other.leader() == "same"
 
 

@@ -201,6 +201,7 @@ class SharedAgreement:
             self._look_for_a_namesake()
 
     async def _join(self, card: Card) -> None:
+        await self._leave()  # what it was before
         self._roster.card = card
         loop = asyncio.get_running_loop()
         # Its predecessor's lease, and what the store takes to notice that it ran out.
@@ -208,11 +209,10 @@ class SharedAgreement:
         await self._beat_once()
         while other := self._roster.other():
             if loop.time() > until:
-                self._roster.card = None
-                self._troubles.pop("name", None)
                 raise Conflict(
                     f"another live node is called {card.node!r}, at {other.address or 'no address'}; "
-                    "give this one a name of its own with --node or HEADGATE_NODE",
+                    "give this one a name of its own with --node or HEADGATE_NODE. It is no member until the "
+                    "name is free",
                     node=card.node,
                     address=other.address,
                 )
@@ -229,6 +229,7 @@ class SharedAgreement:
         except StoreUnavailable as error:
             _log.info("could not say goodbye, so the lease has to run out: %s", error)
         else:
+            self._troubles.pop("name", None)
             await self._beat_once()
 
     async def _end(self) -> None:
@@ -241,7 +242,8 @@ class SharedAgreement:
     def _look_for_a_namesake(self) -> None:
         other = self._roster.other()
         if other is None:
-            self._troubles.pop("name", None)
+            if self._troubles.pop("name", None) and self._roster.is_member:
+                _log.info("the name is free, and this node is a member")
         elif "name" not in self._troubles:
             self._troubles["name"] = (
                 f"another live node is called {other.node!r}, at {other.address or 'no address'}"

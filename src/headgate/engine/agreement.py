@@ -77,10 +77,11 @@ class Agreement(Protocol):
     async def join(self, member: Member) -> None:
         """Be a member, from now on until `leave`; the adapter keeps it alive, through failures too.
 
-        A node that was killed keeps its name until its lease has run out; its successor waits for that.
+        A process that was killed keeps its name until its lease has run out; its successor waits for that.
 
         Raises:
-            Conflict: another live node has the name, and kept it for longer than a lease lasts.
+            Conflict: another live process has the name, and kept it for longer than a lease lasts. `trouble`
+                says so too; this one is a member once the name is free, unless it leaves before.
         """
 
     async def leave(self) -> None:
