@@ -66,6 +66,9 @@ def test_three_services_hear_each_other_and_go_on_without_the_store(tmp_path: Pa
             assert in_force(c)["shedding"]["low"] > 0
             assert "p=.2;" in a.get("/health")["x-pressure"]
 
+            cluster = a.get("/api/v1/cluster").json["pressure"]
+            assert (cluster["node"], cluster["sick"], cluster["connected"]) == ("a", ["c"], True)
+
             press(b, 1.9, 3)  # two of three are: all shed, and each says how it is itself
             eventually(lambda: in_force(a)["cluster"]["pressure"] == pytest.approx(1.3))
             press(a, 0.2, 3)

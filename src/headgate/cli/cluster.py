@@ -140,6 +140,8 @@ def _show(document: dict[str, Any]) -> None:
             ),
             ("degraded decisions", _counts(store["degraded"])),
         ]
+    if document.get("pressure"):
+        rows.append(("pressure", _pressure(document["pressure"])))
     console().print(table(["", ""], rows))
     _show_members(document["members"])
 
@@ -161,6 +163,15 @@ def _store(store: dict[str, Any]) -> str:
     since = "" if store["for"] is None else f" for {seconds_text(store['for'])}"
     text = f"{store['state']}{since}; {store['asked']:,} asked, {store['late']:,} too late"
     return f"{text}; failure modes are in force" if store["state"] == "down" else text
+
+
+def _pressure(found: dict[str, Any]) -> str:
+    nodes = found["nodes"]
+    here, most = nodes.get(found["node"], 0.0), max(nodes.values(), default=0.0)
+    text = f"{here:.2f} here, {most:.2f} at most; {len(nodes)} nodes heard"
+    if found["sick"]:
+        text += f"; sick: {printable(', '.join(found['sick']))}"
+    return text if found["connected"] else f"{text}; its store does not answer"
 
 
 def _counts(counts: dict[str, int]) -> str:

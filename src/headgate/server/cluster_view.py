@@ -41,6 +41,7 @@ async def cluster_document(context: Context) -> dict[str, Any]:
             "is_read": desk.is_configured,
         },
         "store": _store(context),
+        "pressure": context.pressure.cluster_members(),
         "members": await members_document(context),
     }
 
