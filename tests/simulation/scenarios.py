@@ -81,6 +81,7 @@ class Run:
     """One seed, from beginning to end."""
 
     def __init__(self, seed: int, failure_mode: str = "closed") -> None:
+        self.failure_mode = failure_mode
         self.plan = plan_of(seed, failure_mode)
         self.spec: LimitSpec = Policy.from_dict(self.plan.document).levels[0].spec
         self.world = World(
@@ -182,7 +183,10 @@ class Run:
     def check(self) -> None:
         """Everything that holds for every run."""
         self.check_waits()
-        self.check_limit()
+        if (
+            self.failure_mode == "closed"
+        ):  # else more is admitted on purpose while nodes are cut off
+            self.check_limit()
         self.check_rest()
         self.check_flow()
 
@@ -242,7 +246,7 @@ class Run:
             flows_in -= rate.limit  # the windows at both ends are not whole
         # What does not fit into what is left is refused: so costly requests leave something over.
         over = self.bound + 3 + 2 * max(self.plan.costs)
-        least = 0.9 * min(flows_in, asked) - over
+        least = 0.85 * min(flows_in, asked) - over
         assert got >= least, (
             f"only {got} of {asked} got through after the faults; {flows_in:.0f} fit"
         )
@@ -254,16 +258,17 @@ def vars_of(node: object) -> dict[str, object]:
     return {name: getattr(status, name) for name in names}
 
 
-def play(seed: int) -> Run:
+def play(seed: int, failure_mode: str = "closed") -> Run:
     """One seed, checked."""
-    run = Run(seed)
+    run = Run(seed, failure_mode)
     try:
         run.play()
         run.check()
     except Exception as error:
         message = (
             f"seed {seed}: {error}\n{run.plan}\n"
-            f"replay it alone: HEADGATE_SEED={seed} pytest tests/simulation -k replay"
+            f"replay it alone: HEADGATE_SEED={seed} HEADGATE_FAILURE_MODE={failure_mode} "
+            "pytest tests/simulation -k replay"
         )
         raise AssertionError(message) from error
     return run

@@ -220,4 +220,5 @@ class Fallbacks:
         )
 
     def _next_try(self, now: i64) -> i64:
-        return max(1, self._health.next_probe_at - now)
+        health = self._health
+        return max(1, (health.settled_at if health.is_up else health.next_probe_at) - now)

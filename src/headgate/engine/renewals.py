@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, final
 from headgate.engine.counters import RENEW, LeaseRequest, Question
 from headgate.engine.lease_book import Agenda, LeaseBook
 from headgate.engine.renew_flight import RenewFlight
+from headgate.engine.shared_limit import LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,10 +104,17 @@ class Renewals:
 
     def low(self, shared: SharedLimit, lease: Lease, now: i64) -> None:
         """Ask for more ahead of need."""
-        if lease.flight is None and self.health.is_up and not self.is_draining:
+        if lease.flight is None and self.health.is_up and self._may_draw(shared, now):
             self._send(shared, lease, 0, now)
         elif lease.flight is None:
             lease.low = -1  # do not ask again and again while it cannot be
+
+    def _may_draw(self, shared: SharedLimit, now: i64) -> bool:
+        """Whether tokens are to be drawn ahead."""
+        if self.is_draining or shared.is_gone or not shared.is_leased:
+            return False
+        # While other nodes may not have charged their local shares, the store has less than it seems.
+        return shared.mode != LOCAL or now >= self.health.settled_at
 
     def give_back(self, shared: SharedLimit, lease: Lease, now: i64) -> None:
         """Give back all that is left."""
@@ -119,7 +127,7 @@ class Renewals:
         for request in lease.waiters:
             need += request.cost
         ahead: i64 = 0
-        if back == 0 and not self.is_draining and not shared.is_gone:
+        if back == 0 and self._may_draw(shared, now):
             good = lease.wanted(self._horizon_ns, shared.bound)
             surplus = lease.left - good
             if surplus > good and lease.left > 1 and need == 0:
@@ -316,7 +324,7 @@ class Renewals:
                 self._send(shared, lease, 0, now)
             else:
                 self.give_back(shared, lease, now)
-        elif is_due and shared.is_leased and not self.is_draining:
+        elif is_due and self._may_draw(shared, now):
             self._send(shared, lease, 0, now)
         else:
             lease.measure(now)
@@ -329,7 +337,7 @@ class Renewals:
     def _end_drought(self, shared: SharedLimit, lease: Lease, now: i64) -> None:
         """Ask again if somebody wants it; while the answer is on its way, it still is dry."""
         is_wanted = lease.asked > 0 or lease.wanted(self._horizon_ns, shared.bound) > 1
-        if is_wanted and shared.is_leased and not self.is_draining:
+        if is_wanted and self._may_draw(shared, now):
             self._send(shared, lease, 0, now)
         else:
             lease.end_drought()

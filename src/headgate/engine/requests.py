@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from headgate.engine.counters import CHECK, Question
 from headgate.engine.pending import Pending
+from headgate.engine.shared_limit import LOCAL
 from headgate.engine.store_health import Flight, Timed
 from headgate.engine.together import combine, decide
 
@@ -120,7 +121,7 @@ class Request(Timed):
                 must_ask = must_ask or part.has == _LACKS or part.has == _STRICT
         if denied or not self._local_admits(now):
             return self._end(False, now)
-        if must_ask and not self._sharing.health.is_up:
+        if must_ask and not self._may_ask(now):
             return self.degrade(now)
         self._hold(now)
         if not must_ask:
@@ -151,6 +152,19 @@ class Request(Timed):
         part.has = _LACKS
         if lease.is_dry(self.cost) and (self._sharing.health.is_up or now < lease.dry_until):
             part.decision = shared.no(lease, lease.retry_after(now), now)
+
+    def _may_ask(self, now: i64) -> bool:
+        """Whether the store is there; for local shares, whether all nodes have charged theirs, too."""
+        health = self._sharing.health
+        if not health.is_up:
+            return False
+        if now >= health.settled_at:
+            return True
+        for part in self._parts:
+            shared = part.shared
+            if shared is not None and part.has != _HAS and shared.mode != LOCAL:
+                return True
+        return False
 
     def _local_admits(self, now: i64) -> bool:
         if len(self._local) == 0:
@@ -268,6 +282,7 @@ class Request(Timed):
             for part in missing:
                 if part.shared is not None:
                     self._sharing.debts.owe(part.shared, part.key, self.cost)
+            self._sharing.settle_soon()
         return self._end(admitted, now)
 
     # The end -------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ __all__ = ["Courier", "LeaseView", "Sharing", "SharingSettings", "SharingStatus"
 
 _LOCAL: Final = "local"
 _LEASED: Final = "leased"
+_SETTLE_STEP_NS: Final = 10_000_000
 
 
 def _alone() -> tuple[int, int]:
@@ -89,6 +90,7 @@ class Sharing:
             self.health, self.debts, settings.node, settings.horizon_ns, settings.max_records
         )
         self.holds = SharedHolds(self)
+        self._will_settle = False
         self._limits: dict[SharedLimit, None] = {}
         self._observe: Callable[[str, str], None] | None = None
 
@@ -162,6 +164,15 @@ class Sharing:
         """Decide by all limits together; ``cost`` > 0."""
         return Request(self, keys, cost).begin(now)
 
+    def settle_soon(self) -> None:
+        """Charge what is owed although the store is there: a request waited too long, through no fault of it.
+
+        Not at once: the answer may be on its way, and then nothing is owed.
+        """
+        if self.health.is_up and not self._will_settle:
+            self._will_settle = True
+            self.health.later(2 * self.settings.deadline_ns, self._settle_now)
+
     def observe_denial(self, policy: str, key: str) -> None:
         """Tell whoever wants to know."""
         if self._observe is not None:
@@ -206,6 +217,21 @@ class Sharing:
     def _recover(self) -> None:
         """The store is back: first what is owed, then everything else."""
         now = self.clock.now_ns()
-        self.fallbacks.end()
         self.debts.settle(now)
         self.renewals.recover(now)
+        self._settle()
+
+    def _settle_now(self) -> None:
+        self._will_settle = False
+        self.debts.settle(self.clock.now_ns())
+
+    def _settle(self) -> None:
+        """Charge what is admitted locally until all nodes may be back, and then ask for everything."""
+        if not self.health.is_up:
+            return
+        now = self.clock.now_ns()
+        self.debts.settle(now)
+        if now < self.health.settled_at:
+            self.health.later(_SETTLE_STEP_NS, self._settle)
+        else:
+            self.fallbacks.end()

@@ -112,6 +112,8 @@ class StoreHealth:
         is_up: whether it is to be asked.
         on_up: called when it is up again.
         changed_at: when that last changed.
+        settled_at: when, after it was up again, the other nodes are expected to have found out too, and to
+            have charged what they admitted without it: as much later as it was away, or as a probe may be.
         downs: how often it went down.
         asked: questions sent.
         answered: in time or late.
@@ -130,6 +132,7 @@ class StoreHealth:
         self.is_up = True
         self.on_up: Callable[[], object] | None = None
         self.changed_at: i64 = 0
+        self.settled_at: i64 = 0
         self.downs: i64 = 0
         self.asked: i64 = 0
         self.answered: i64 = 0
@@ -235,6 +238,7 @@ class StoreHealth:
             return
         self.is_up = True
         away_ms = (now - self.changed_at) // 1_000_000
+        self.settled_at = now + min(_LAST_PROBE_NS, now - self.changed_at)
         self.changed_at = now
         _log.info("the shared counters answer again, after %d ms", away_ms)
         if self.on_up is not None:
