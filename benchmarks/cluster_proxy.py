@@ -31,7 +31,7 @@ class Way:
         async def back() -> None:
             while data := await store_reader.read(1 << 18):
                 loop.call_later(self.delay, pass_on, data)
-            writer.close()
+            loop.call_later(self.delay, writer.close)
 
         answering = loop.create_task(back())
         with contextlib.suppress(ConnectionError):
