@@ -177,3 +177,10 @@ def test_what_comes_too_late_is_not_good(edge, course):
         edge.heard(edge.nodes[0], request, Status.DONE, seconds(moment))
     assert course.good[1] == before + 1
     assert [failed for _, failed in edge._picker.failures] == [False, True]
+
+
+def test_a_disturbed_run_is_made_again_and_the_quietest_counts(course):
+    runs = [sick_node.Found(course, taken) for taken in (0.5, 0.2, 0.3, 0.0)]
+    left = iter(runs)
+    assert sick_node.undisturbed(lambda: next(left)) is runs[1]
+    assert sick_node.undisturbed(lambda: next(left)) is runs[3]

@@ -35,12 +35,16 @@ from headgate.lab.sick_node import (
 from headgate.lab.workload import Arrivals, Tally, exponential
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from headgate.lab.cluster import Picker
     from headgate.lab.live.store import LabStore
     from headgate.lab.workload import Request
 
-__all__ = ["PLAN", "Found", "run"]
+__all__ = ["MOST_TAKEN", "PLAN", "TRIES", "Found", "run", "undisturbed"]
 
+MOST_TAKEN: Final = 0.1
+TRIES: Final = 3
 PLAN: Final = Plan(measured=3, sick=8, killed=14, revived=20, well=28, end=40)
 _APPLICATION: Final = "headgate.lab.live.nodes:node"
 _WARMING_NS: Final = NS_PER_SECOND
@@ -221,6 +225,14 @@ def run(plan: Plan, acts_on: str, picker: str) -> Found:
         origin_ns = _drive(plan, course, picker, ports, store)
         _Diaries.read(directory, origin_ns).fill(course)
     return Found(course, _taken(before))
+
+
+def undisturbed(attempt: Callable[[], Found]) -> Found:
+    """The run in which other programs took least, of one or, where they took much, of up to three."""
+    tries = [attempt()]
+    while tries[-1].taken > MOST_TAKEN and len(tries) < TRIES:
+        tries.append(attempt())
+    return min(tries, key=lambda found: found.taken)
 
 
 def _drive(plan: Plan, course: Course, picker: str, ports: list[int], store: LabStore) -> int:
