@@ -64,8 +64,12 @@ def test_one_server(redis_server):
 
 
 def test_a_unix_socket(tmp_path):
-    with valkey(tmp_path / "v", "--unixsocket", str(tmp_path / "s"), "--requirepass", "pw"):
-        assert ask(f"unix://:pw@{tmp_path}/s?db=2", "ECHO", "x") == b"x"
+    socket = tmp_path / "s"
+    with valkey(tmp_path / "v", "--unixsocket", str(socket), "--requirepass", "pw"):
+        # It listens there a moment later than on its port.
+        with open_client(RedisAddress.read(f"unix://:pw@{socket}"), 2.0) as client:
+            wait_until(client.ping)
+        assert ask(f"unix://:pw@{socket}?db=2", "ECHO", "x") == b"x"
 
 
 def test_users_and_passwords(tmp_path):

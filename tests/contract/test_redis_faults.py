@@ -11,7 +11,7 @@ import pytest
 from headgate.coordination.courier import Courier
 from headgate.coordination.redis_connections import RedisAddress
 from headgate.coordination.redis_counters import RedisCounters
-from headgate.engine.counters import RENEW, RESERVE, SETTLE, LeaseRequest, Question
+from headgate.engine.counters import PEEK, RENEW, RESERVE, SETTLE, LeaseRequest, Question
 from headgate.errors import StoreUnavailable
 from tests.contract.test_redis_connections import all_errors, made
 from tests.support.counters import check, counter, left, passes
@@ -23,10 +23,12 @@ pytestmark = pytest.mark.needs_redis
 MS = 1_000_000
 SECOND = 1_000 * MS
 LOOKS = 5_000
+TIMEOUT_MS = 200
+AT_ONCE = 0.19
 
 
 @asynccontextmanager
-async def counters(url, timeout_ms=100, cluster=None):
+async def counters(url, timeout_ms=TIMEOUT_MS, cluster=None):
     store = RedisCounters(RedisAddress.read(url), cluster or secrets.token_hex(4), timeout_ms * MS)
     try:
         yield store
@@ -82,10 +84,10 @@ async def test_killed_and_back(killable):
     async with counters(killable.url) as store:
         assert passes((await store.ask([check(limit, "k")]))[0])
         killable.kill()
-        assert await seconds_of_failing(store, check(limit, "k")) < 0.1
+        assert await seconds_of_failing(store, check(limit, "k")) < AT_ONCE
         killable.start()
         answer, seconds = await answered(store, check(limit, "k"))
-        assert seconds < 1
+        assert seconds < 2
         assert answer.standings[0].remaining == 9  # it kept nothing on disk
 
 
@@ -95,10 +97,10 @@ async def test_paused_and_back(killable):
         await store.ask([check(limit, "k")])
         killable.pause()
         for _ in range(2):  # on the connection that there was, and on a new one
-            assert 0.09 < await seconds_of_failing(store, check(limit, "k")) < 0.3
+            assert 0.19 < await seconds_of_failing(store, check(limit, "k")) < 0.6
         killable.resume()
         answer, seconds = await answered(store, check(limit, "k"))
-        assert seconds < 0.5
+        assert seconds < 2
         # What it was sent before it was paused, it may carry out when it wakes: that is spent, never freed.
         assert 6 <= answer.standings[0].remaining <= 8
 
@@ -115,11 +117,11 @@ async def test_a_pause_costs_the_courier_one_timeout_and_not_its_line(killable):
         began = loop.time()
         answers = await asyncio.gather(*(ask(courier, check(limit, "k")) for _ in range(200)))
         assert answers == [None] * 200
-        assert loop.time() - began < 0.35
+        assert loop.time() - began < 0.6
         killable.resume()
         began = loop.time()
         assert passes(await ask(courier, check(limit, "k")))
-        assert loop.time() - began < 0.5
+        assert loop.time() - began < 2
 
 
 async def test_slow_and_still_one_round_trip_for_many(killable):
@@ -132,7 +134,7 @@ async def test_slow_and_still_one_round_trip_for_many(killable):
             began = loop.time()
             answers = await asyncio.gather(*(ask(courier, check(limit, "k")) for _ in range(1_000)))
             assert all(passes(answer) for answer in answers)
-            assert loop.time() - began < 0.5
+            assert loop.time() - began < 4  # one by one it would be 20 s
             assert courier.figures.batches <= 6
             assert await left(store, limit, "k") == [10_000 - 1_001]
 
@@ -143,10 +145,10 @@ async def test_cut_off_and_back(killable):
         async with counters(proxy.url) as store:
             await store.ask([check(limit, "k")])
             proxy.hold()
-            assert 0.09 < await seconds_of_failing(store, check(limit, "k")) < 0.3
+            assert 0.19 < await seconds_of_failing(store, check(limit, "k")) < 0.6
             proxy.restore()
             _, seconds = await answered(store, check(limit, "k"))
-            assert seconds < 0.5
+            assert seconds < 2
 
 
 async def test_an_answer_that_is_lost_is_not_asked_for_again(killable):
@@ -157,7 +159,8 @@ async def test_an_answer_that_is_lost_is_not_asked_for_again(killable):
             proxy.hold(to_server=False)
             await seconds_of_failing(store, check(limit, "k"))
             proxy.restore()
-            assert await left(store, limit, "k") == [8]  # spent once, and nobody knows: never twice
+            answer, _ = await answered(store, Question(PEEK, [(limit, "k")], 1))
+            assert answer.standings[0].remaining == 8  # spent once, and nobody knows: never twice
 
 
 async def test_connections_that_were_reset_are_made_anew(killable):
@@ -168,9 +171,9 @@ async def test_connections_that_were_reset_are_made_anew(killable):
             proxy.drop(refuse=False)
             answer, seconds = await answered(store, check(limit, "k"))
             assert answer.standings[0].remaining == 8
-            assert seconds < 0.2
+            assert seconds < AT_ONCE
             proxy.drop()
-            assert await seconds_of_failing(store, check(limit, "k")) < 0.1
+            assert await seconds_of_failing(store, check(limit, "k")) < AT_ONCE
 
 
 @pytest.mark.slow
