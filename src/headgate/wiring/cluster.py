@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 _MOST_LEASES: Final = 100_000
+_HORIZON_NS: Final = 100_000_000
 _ANYWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - not bound here: such a host is nobody's address
 
 
@@ -202,13 +203,16 @@ def configured_counters(settings: Settings) -> CounterStore:
 def _terms(
     settings: Settings, node: str, local_scope: str | None, *, has_rivals: bool
 ) -> SharingSettings:
+    ttl_ns = round(settings.lease_seconds * NS_PER_SECOND)
     return SharingSettings(
         # A process that starts anew knows nothing of the leases that it had: it is another one to the store.
         f"{node}/{secrets.token_hex(4)}",
         local_scope=local_scope,
         consistency="leased" if settings.consistency == "auto" else settings.consistency,
         deadline_ns=round(settings.store_deadline * NS_PER_SECOND),
-        ttl_ns=round(settings.lease_seconds * NS_PER_SECOND),
+        ttl_ns=ttl_ns,
         share=settings.lease_share,
         has_rivals=has_rivals,
+        # Processes of one node leave nobody else short, and so ask less often.
+        horizon_ns=_HORIZON_NS if has_rivals else ttl_ns // 2,
     )
