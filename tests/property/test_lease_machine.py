@@ -1,7 +1,7 @@
 """Two nodes with leases on one key, whatever happens to their messages, against plain bookkeeping.
 
-The window is an hour, so that nothing flows back: every token that the store ever debited is admitted, held, or
-on its way, and in the end all but the admitted ones are back.
+The window is an hour, so that nothing flows back: every token that the store ever debited is admitted, held
+or on its way, and in the end all but the admitted ones are back.
 """
 
 from __future__ import annotations
