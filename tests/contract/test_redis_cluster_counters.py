@@ -264,7 +264,7 @@ async def test_a_server_that_hangs_costs_no_more_than_the_timeout(redis_cluster)
             loop = asyncio.get_running_loop()
             began = loop.time()
             one, two = await store.ask([check(limit, a, b), check(limit, a)])
-            assert loop.time() - began < 0.4
+            assert loop.time() - began < 2
             assert one is None
             assert passes(two)
         finally:
