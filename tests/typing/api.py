@@ -340,6 +340,9 @@ def features() -> None:
 def loops() -> None:
     budget = LoopBudget.discovery()
     LoopBudget(10, 60.0, first_backoff=0.1, max_backoff=5)
+    shared = LoopBudget(10, shared="redis://127.0.0.1", name="jobs", consistency="leased", nodes=3)
+    assert_type(shared.is_shared, bool)
+    shared.close()
     assert_type(budget.consume(5), bool)
     assert_type(budget.can_proceed(), bool)
     assert_type(budget.utilization, float)
