@@ -143,6 +143,7 @@ async def test_who_only_looks_is_no_member(node):
     assert looking.leader() == "one"
 
 
+@pytest.mark.slow
 async def test_a_name_is_had_by_one_at_a_time(node):
     one, other = node(), node(ttl_ns=200_000_000)
     await one.join(Member("same", "http://127.0.0.1:1"))
