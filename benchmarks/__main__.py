@@ -35,6 +35,7 @@ BENCHES = {
     "startup": 180,
     "peer_memory": 180,
     "gates": 300,
+    "workers": 400,
     "cluster_accuracy": 400,
     "cluster_speed": 240,
     "cluster_latency": 180,
