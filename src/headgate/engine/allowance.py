@@ -173,9 +173,11 @@ class Allowance:
         return min(1.0, taken / self._terms.limit)
 
     def is_lost(self, now: int) -> bool:
-        """Whether the store failed, or ought to have answered by now."""
+        """Whether the store failed, or ought to have answered or been asked by now."""
         if self.lost or self._is_settling(now):
             return True
+        if now - self._beat_ns > FIRST_PATIENCE * self._terms.deadline_ns:
+            return True  # whoever should ask is gone: a thread that did not live on in a fork
         begun = self._heard_ns is None or self._asking_ns is not None
         return begun and now > self._late_ns
 

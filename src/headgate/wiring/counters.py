@@ -24,7 +24,7 @@ __all__ = ["CounterLink", "open_counters"]
 
 T = TypeVar("T")
 
-_PATIENCE: Final = 1.0
+_PATIENCE: Final = 0.25
 _WANTED: Final = "shared must be an address such as redis://127.0.0.1:6379/0, or a CounterStore"
 
 

@@ -356,6 +356,15 @@ def test_before_the_first_answer_there_is_more_patience(clock, store):
     assert node.take()
 
 
+def test_when_nobody_asks_the_store_any_more_it_is_as_good_as_lost(clock, store):
+    node = Node("a", store, clock)
+    node.draw()
+    clock.advance_ns(SECOND + 20 * DEADLINE)  # a second heartbeat should have been sent
+    assert not node.take()
+    clock.advance_ns(1)
+    assert node.take()
+
+
 def test_it_tries_again_after_pauses_that_grow(clock, store):
     node = Node("a", store, clock)
     store.is_down = True
