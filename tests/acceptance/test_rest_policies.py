@@ -69,6 +69,9 @@ def test_a_change_can_be_bound_to_a_version(service: Service) -> None:
     assert first != second
     stale = put(service, "f", document("f", limit=7), if_match=first)
     assert (stale.status, stale.json["code"]) == (412, "precondition_failed")
+    assert (stale.json["expected_version"], stale.json["current_version"]) == (1, 2)
+    assert "is at version 2" in stale.json["detail"]
+    assert "made for version 1" in stale.json["detail"]
     assert service.get(f"{LIST}/f").json["limit"] == 6
     assert put(service, "f", document("f"), if_match=f'"x", {second}').status == 200
     assert put(service, "f", document("f"), if_match=f"W/{second}").status == 412
