@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ def admitted_by(services: Sequence[Service], who: str, times: int) -> int:
 
 
 def test_levels_in_several_slots_admit_together_or_not_at_all(
-    tmp_path: Path, redis_cluster: Cluster
+    tmp_path: Path, redis_cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = {**OPTIONS, "redis_url": redis_cluster.url, "cluster": "addresses"}
     with running_nodes(tmp_path, "ab", **options) as services:
@@ -68,6 +69,7 @@ def test_levels_in_several_slots_admit_together_or_not_at_all(
             for _, service in zip(range(120), cycle(services))
         ]
         assert 97 <= sum(leased) <= 100
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_the_primary_dies_and_nodes_find_the_other_one(tmp_path: Path) -> None:

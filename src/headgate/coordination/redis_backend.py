@@ -160,6 +160,7 @@ class RedisBackend:
         try:
             with store_errors(f"the Redis at {self.where}"):
                 async with asyncio.timeout(self._deadline):
+                    await client.initialize()  # that of a cluster cannot listen before
                     await channel.subscribe(self._channel)
             yield channel
         finally:
