@@ -138,10 +138,10 @@ def test_cores_are_ours_and_pinning_ends():
 
 @pytest.mark.needs_redis
 def test_four_processes_go_on_when_one_is_sick_and_their_store_is_killed():
-    plan = Plan(measured=0, sick=1, killed=2, revived=3, well=4, end=5)
+    plan = Plan(measured=0, sick=1, killed=1, revived=2, well=2, end=3)
     course = sick_node.run(plan, *SYSTEMS[OURS_OF_CLUSTERS]).course
-    assert sum(course.offered) > 1_000
+    assert sum(course.offered) > 500
     assert sum(course.good) > 0
     assert {note.node for note in course.notes} == set("abcd")
     assert max(course.pressures["c"]) > 0.0
-    assert not [note for note in course.notes if 2.1 * SECOND < note.at < 3 * SECOND]
+    assert not [note for note in course.notes if 1.3 * SECOND < note.at < 2 * SECOND]
