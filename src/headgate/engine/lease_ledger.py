@@ -6,16 +6,17 @@ remembers per node what it holds, until when, and how much it is being asked for
 
 Fair shares (only while the nodes together are asked for more than the rate): with demands ``d_i``, the share
 is ``s_i = min(d_i, L)`` and the level ``L`` such that the shares add up to the rate (max-min). A node earns
-credit::
+credit, and pays with it for all that it is granted::
 
-    credit_i  grows by L per second, up to max(1, s_i * 0.1 s); a new node starts with 1
-    node i may take   max(credit_i, remaining - reserve),   reserve = sum of the credits of the others
+    credit_i  grows by L per second, up to max(1, s_i * 0.2 s); a new node starts with 1
+    credit_i  falls by what is granted, down to -max(1, s_i * window)
+    node i may take   max(credit_i, remaining - reserve),   reserve = sum of the others' credits above 0
 
 A node that is asked for less than ``L`` earns faster than it spends, so that its requests may come unevenly.
-
-For windows that end for all at once, the reserve also holds what the others will earn before the end. It is
-never more than half the capacity. So a node that asks little finds its share whenever it comes, and what
-nobody claims is anybody's.
+One that took what nobody claimed is in debt, and cannot claim what is kept for others. For windows that end
+for all at once, the reserve also holds what the others will earn before the end. It is never more than half
+the capacity, or one token. So a node that asks little finds its share whenever it comes, and what nobody
+claims is anybody's.
 
 ``coordination/lua/ledger.lua`` is the same in the store's language, operation by operation; a property test
 holds the two to the same numbers. Sums are taken in one order for that reason.
@@ -34,7 +35,7 @@ __all__ = ["Grant", "LeaseEntry", "LeaseLedger", "LeaseTerms"]
 
 _NS_PER_US: Final = 1_000
 _US_PER_SECOND: Final = 1_000_000
-_CREDIT_SECONDS: Final = 0.1
+_CREDIT_SECONDS: Final = 0.2
 _MOST_DEMAND: Final = 1e15
 _LONGEST_FAIR_WAIT_US: Final = 3_600 * _US_PER_SECOND
 
@@ -70,9 +71,17 @@ class LeaseTerms:
         repays_itself: a bucket fills while a lease runs out; a window gets nothing back.
         ends_at_once: for all that was spent in it, as a fixed window does.
         rate: tokens per second.
+        window_seconds: the window.
     """
 
-    __slots__ = ("algorithm", "ends_at_once", "may_be_leased", "rate", "repays_itself")
+    __slots__ = (
+        "algorithm",
+        "ends_at_once",
+        "may_be_leased",
+        "rate",
+        "repays_itself",
+        "window_seconds",
+    )
 
     def __init__(self, name: str, algorithm: Algorithm) -> None:
         self.algorithm = algorithm
@@ -83,6 +92,7 @@ class LeaseTerms:
         whole_us, rest_ns = divmod(int(algorithm.window_ns), _NS_PER_US)
         window_us = whole_us + rest_ns / _NS_PER_US
         self.rate = int(algorithm.limit) / window_us * _US_PER_SECOND
+        self.window_seconds = window_us / _US_PER_SECOND
 
 
 @final
@@ -222,6 +232,7 @@ class LeaseLedger:
         now = at_us * _NS_PER_US
         remaining = algorithm.remaining(state, now)
         allowed = remaining
+        reserve = 0
         if level >= 0:
             reserve = self._reserve(terms, state, own, level, now)
             allowed = min(remaining, max(floor(own.credit), remaining - reserve))
@@ -235,10 +246,11 @@ class LeaseLedger:
             own.held += ahead
             own.granted_at_us = at_us
         if level >= 0:
-            own.credit = max(0.0, own.credit - granted)
+            least = -max(1.0, _share(own, level) * terms.window_seconds)
+            own.credit = max(least, own.credit - granted)
         again_ns = 0
-        if granted < request.need + request.ahead:
-            again_ns = _again(algorithm, state, own, level, allowed - granted, now)
+        if granted < request.need + request.ahead and allowed - granted < 1:
+            again_ns = _again(algorithm, state, own, level, reserve, now)
         return state, Grant(granted, ahead, again_ns)
 
     def _reserve(
@@ -255,8 +267,8 @@ class LeaseLedger:
         kept = 0.0
         for entry in self.entries:
             if entry is not own:
-                kept += entry.credit + _share(entry, level) * seconds
-        return floor(min(kept, algorithm.capacity / 2))
+                kept += max(0.0, entry.credit) + _share(entry, level) * seconds
+        return floor(min(kept, max(1.0, algorithm.capacity / 2)))
 
     def _most_ahead(
         self, terms: LeaseTerms, own: LeaseEntry, request: LeaseRequest, remaining: int
@@ -296,18 +308,19 @@ def _refund(
 
 
 def _again(
-    algorithm: Algorithm, state: object, own: LeaseEntry, level: float, allowed: int, now: int
+    algorithm: Algorithm, state: object, own: LeaseEntry, level: float, reserve: int, now: int
 ) -> int:
-    """When there is a token again that this node may take; 0 when there is one already."""
-    if allowed >= 1:
-        return 0
+    """When there is a token that this node may take: by its credit, or because nobody claims it."""
     wait = algorithm.wait(state, 1, now)
     if level < 0 or own.credit >= 1:
         return wait
     fair_us: float = _LONGEST_FAIR_WAIT_US
     if level > 0:
         fair_us = min(fair_us, (1 - own.credit) / level * _US_PER_SECOND)
-    return max(wait, ceil(fair_us) * _NS_PER_US)
+    claimed = max(wait, ceil(fair_us) * _NS_PER_US)
+    if reserve + 1 > algorithm.capacity:
+        return claimed
+    return min(claimed, algorithm.wait(state, reserve + 1, now))
 
 
 def _share(entry: LeaseEntry, level: float) -> float:

@@ -149,7 +149,8 @@ local function cell_book(now)
       if old.kind == 5 then window, state = old.inner, cell.state.window end
       spent = min(window.capacity - window.ops.remaining(window, state, now), want.rule.capacity)
     end
-    if log and not want.rule.logs then cell.drops_log = true end
+    if log then cell.drops_log = true end
+    if want.rule.logs then cell.drops_log = false end -- it is written anew
     cell.recipe, cell.rule, cell.ops = want.recipe, want.rule, want.rule.ops
     cell.changed_at, cell.before_us, cell.before_ns = now, old.wu, old.wn
     clear(cell)
@@ -184,7 +185,10 @@ local function cell_book(now)
     end
     if not cell.is_stored and not cell.is_dirty or cell.is_void then
       -- Nothing is known of this key: it is as the question says.
-      if cell.recipe ~= want.recipe or cell.version ~= want.version then start_anew(cell, want) end
+      if cell.recipe ~= want.recipe or cell.version ~= want.version then
+        require_place(want.recipe, want.rule)
+        start_anew(cell, want)
+      end
     elseif want.version >= cell.version then
       if want.version > cell.version then
         cell.version, cell.is_dirty, cell.is_altered = want.version, true, true

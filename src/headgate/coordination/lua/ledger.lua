@@ -5,7 +5,7 @@ local NODE, SEQ, HELD, GRANTED_AT, EXPIRES, DEMAND, CREDIT, LAST_GRANTED, LAST_H
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 
 local function ledger_book()
-  local CREDIT_SECONDS = 0.1
+  local CREDIT_SECONDS = 0.2
   local LONGEST_FAIR_WAIT_US = 3600000000
 
   local function find(ledger, node)
@@ -78,9 +78,9 @@ local function ledger_book()
       seconds = floor(cell.ops.ends(cell.rule, cell.state, now) / 1000) / 1000000
     end
     for _, entry in ipairs(ledger[4]) do
-      if entry ~= own then kept = kept + (entry[CREDIT] + share(entry, level) * seconds) end
+      if entry ~= own then kept = kept + (max(0, entry[CREDIT]) + share(entry, level) * seconds) end
     end
-    return floor(min(kept, cell.rule.capacity / 2))
+    return floor(min(kept, max(1, cell.rule.capacity / 2)))
   end
 
   local function most_ahead(ledger, rule, own, bound, ttl, remaining)
@@ -95,22 +95,23 @@ local function ledger_book()
     return most
   end
 
-  local function again_in(cell, own, level, allowed, now)
-    if allowed >= 1 then return 0 end
+  local function again_in(cell, own, level, reserve, now)
     local wait = cell.ops.wait(cell.rule, cell.state, 1, now, 0)
     if level < 0 or own[CREDIT] >= 1 then return wait end
     local fair = LONGEST_FAIR_WAIT_US
     if level > 0 then fair = min(fair, (1 - own[CREDIT]) / level * 1000000) end
-    return max(wait, ceil(fair) * 1000)
+    local claimed = max(wait, ceil(fair) * 1000)
+    if reserve + 1 > cell.rule.capacity then return claimed end
+    return min(claimed, cell.ops.wait(cell.rule, cell.state, reserve + 1, now, 0))
   end
 
   -- Returns granted, held, again.
   local function grant(ledger, cell, own, need, ahead_wanted, bound, ttl, level, now)
     local remaining = cell.ops.remaining(cell.rule, cell.state, now)
-    local allowed = remaining
+    local allowed, kept = remaining, 0
     if level >= 0 then
-      local reserve = reserve(ledger, cell, own, level, now)
-      allowed = min(remaining, max(floor(own[CREDIT]), remaining - reserve))
+      kept = reserve(ledger, cell, own, level, now)
+      allowed = min(remaining, max(floor(own[CREDIT]), remaining - kept))
     end
     local spent = max(0, min(need, allowed))
     local most = most_ahead(ledger, cell.rule, own, bound, ttl, remaining - spent)
@@ -118,9 +119,14 @@ local function ledger_book()
     local granted = spent + ahead
     if granted > 0 then cell.ops.consume(cell.rule, cell.state, granted, now) end
     if ahead > 0 then own[HELD], own[GRANTED_AT] = own[HELD] + ahead, now end
-    if level >= 0 then own[CREDIT] = max(0, own[CREDIT] - granted) end
+    if level >= 0 then
+      local window_seconds = (cell.rule.wu + cell.rule.wn / 1000) / 1000000
+      own[CREDIT] = max(-max(1, share(own, level) * window_seconds), own[CREDIT] - granted)
+    end
     local again = 0
-    if granted < need + ahead_wanted then again = again_in(cell, own, level, allowed - granted, now) end
+    if granted < need + ahead_wanted and allowed - granted < 1 then
+      again = again_in(cell, own, level, kept, now)
+    end
     return granted, ahead, again
   end
 
