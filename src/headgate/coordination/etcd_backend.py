@@ -138,7 +138,7 @@ class EtcdBackend:
                 # A condition sees what was there before: a member's first look cannot make it lead.
                 roll = self._roll(await self._look(card), card, granted)
         except StoreUnavailable as error:
-            if error.context.get("code") == _NOT_FOUND:  # the lease ran out just now
+            if error.context.get("grpc_code") == _NOT_FOUND:  # the lease ran out just now
                 self._lease = 0
             raise
         return roll

@@ -306,7 +306,7 @@ def _driver() -> Any:
 
 
 def _tls(access: EtcdAccess) -> ssl.SSLContext | bool:
-    if not access.endpoints.lstrip().startswith("https"):
+    if "https://" not in access.endpoints:
         return False
     try:
         context = ssl.create_default_context(cafile=access.ca)
@@ -342,7 +342,7 @@ def _refuse(content: bytes) -> None:
         raise StoreUnavailable(
             "etcd does not let its user do that; grant it readwrite on the prefix /headgate/"
         )
-    raise StoreUnavailable(f"etcd refused: {reason}", code=code)
+    raise StoreUnavailable(f"etcd refused: {reason}", grpc_code=code)
 
 
 def _decoded(content: bytes) -> dict[str, Any]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import ssl
 
 import httpx
 import pytest
 
+from headgate.coordination.backend import Card
+from headgate.coordination.etcd_backend import EtcdBackend
 from headgate.coordination.etcd_client import (
     EtcdAccess,
     EtcdClient,
@@ -186,8 +189,36 @@ async def test_a_watch_whose_login_ran_out_logs_in_again_the_next_time():
     assert made._token == ""
 
 
+def test_certificates_are_looked_at_whichever_endpoint_speaks_tls():
+    made = EtcdClient(EtcdAccess(f"{ONE},https://two:2379"))
+    assert isinstance(made._tls, ssl.SSLContext)
+    assert made._tls.verify_mode is ssl.CERT_REQUIRED
+
+
 def test_what_the_gateway_speaks_in():
     assert decode(encode("/headgate/é")) == "/headgate/é"
     assert number({"a": "9223372036854775807"}, "a") == 2**63 - 1
     assert number({}, "a") == 0
     assert prefix_end("/headgate/") == "/headgate0"
+
+
+async def test_a_lease_that_ran_out_between_two_steps_is_replaced_the_next_time():
+    granted = iter(["7", "8"])
+    lost = iter([refusal("etcdserver: requested lease not found", 5, 404)])
+    header = {"revision": "3"}
+
+    def answer(request):
+        path = request.url.path.removeprefix("/v3/")
+        if path == "lease/grant":
+            return httpx.Response(200, json={"ID": next(granted), "TTL": "5"})
+        member = {"key": encode("/headgate/c/members/one"), "value": encode('["run", ""]')}
+        read = [{"response_range": {"header": header}}, {"response_range": {"kvs": [member]}}]
+        return next(lost, httpx.Response(200, json={"responses": read}))
+
+    backend = EtcdBackend(client(answer), "c")
+    with pytest.raises(StoreUnavailable, match="lease not found"):
+        await backend.beat(Card("one", "run", ""), 5 * 10**9)
+    roll = await backend.beat(Card("one", "run", ""), 5 * 10**9)
+    assert roll.lease_ns == 5 * 10**9
+    assert backend._lease == 8
+    await backend.close()
