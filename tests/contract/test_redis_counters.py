@@ -115,6 +115,14 @@ async def test_scripts_that_were_flushed_are_sent_again(store, client):
         assert answer.standings[0].remaining == left
 
 
+async def test_a_greeting_brings_the_script(store, client):
+    await client.script_flush()
+    await store.ping()
+    await client.config_resetstat()
+    await store.ask(checks(limit(), "k"))
+    assert "cmdstat_eval" not in await client.info("commandstats")
+
+
 async def test_a_client_that_decodes(redis_server):
     async with redis.Redis(port=redis_server.port, decode_responses=True) as client:
         store = RedisCounters(client, f"own-{next(NAMES)}")

@@ -247,12 +247,12 @@ class Batch:
         return self._numbers.setdefault(key, len(self._numbers) + 1)
 
     def read(self, reply: bytes) -> list[Answer | None]:
-        """The answers; None to those that have to be asked again.
+        """The answers; None to those that have to be asked again. ``reply`` is empty when nothing was asked.
 
         Raises:
             ValueError: it is not what the script answers.
         """
-        values: list[Any] = _numbers_of(reply) if self.flat else [self._wire.seen_us]
+        values: list[Any] = _numbers_of(reply) if reply else [self._wire.seen_us]
         at_us = values[0]
         self._wire.seen_us = at_us
         answers: list[Answer | None] = []
