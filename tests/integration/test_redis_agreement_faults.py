@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 import pytest
 import redis
@@ -181,6 +182,32 @@ async def test_in_a_cluster(redis_cluster, node):
         await heard(changes, 2.0)
     await until(lambda: names(other) == ["one"])
     await changes.aclose()
+
+
+async def test_the_user_of_the_page_may_do_all_that_is_needed(tmp_path, node):
+    page = (Path(__file__).parents[2] / "docs/how-to/redis.md").read_text()
+    [line] = [
+        each.strip() for each in page.splitlines() if each.strip().startswith("user headgate")
+    ]
+    with valkey(tmp_path / "valkey") as server:
+        server.command("ACL", "SETUSER", *line.split()[1:])
+        server.command("ACL", "SETUSER", "default", "resetpass", ">of default")
+        url = f"redis://headgate:a-long-password@{HOST}:{server.port}"
+        one, other = node(url), node(url)
+        changes = other.changes()
+        await heard(changes)
+        await one.join(Member("one"))
+        await in_thread(one.store.policies.create, policy("api"))
+        await in_thread(one.store.policies.delete, "api")
+        await in_thread(one.store.tokens.create, "ci", ["check"])
+        await heard(changes)
+        await until(lambda: names(other) == ["one"] and other.leader() == "one")
+        assert (one.trouble, other.trouble) == ("", "")
+        await one.leave()
+        await changes.aclose()
+        stranger = node(f"redis://{HOST}:{server.port}")
+        await stranger.open()
+        assert "NOAUTH" in stranger.trouble or "Authentication" in stranger.trouble
 
 
 async def test_sentinels_fail_it_over(tmp_path, node):
