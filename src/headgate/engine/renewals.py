@@ -162,6 +162,9 @@ class Renewals:
         shared, lease = flight.shared, flight.lease
         lease.flight = None
         self.renewed_count += 1
+        if answer.failed:  # this key cannot be read there; others are not concerned
+            self.release_waiters(lease, now)
+            return
         held: i64 = answer.held
         granted: i64 = answer.granted
         at_us: i64 = answer.at_us
@@ -211,6 +214,7 @@ class Renewals:
             self._dry_up(shared, lease, unserved, max(0, over), standing, again_ns, now)
         else:
             lease.end_drought()
+            lease.is_scarce = again_ns > 0
             if len(unserved) > 0:
                 lease.waiters = unserved + lease.waiters
                 if lease.flight is None and self.health.is_up:

@@ -77,7 +77,10 @@ class _CheckFlight(Flight):
         self._request = request
 
     def answered(self, answer: Answer, now: i64) -> None:
-        self._request.checked(answer, now)
+        if answer.failed:  # one of its keys cannot be read there; others are not concerned
+            self.given_up(now)
+        else:
+            self._request.checked(answer, now)
 
     def given_up(self, now: i64) -> None:
         if not self._request.is_over:

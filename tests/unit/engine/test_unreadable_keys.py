@@ -1,0 +1,33 @@
+"""A key that the store cannot read is a matter of that key alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from headgate.engine.counters import UNREADABLE, Answer
+from tests.support.shared_limits import Bench
+
+
+class Damaged:
+    """Counters that cannot read one of the keys."""
+
+    def __init__(self, counting):
+        self._counting = counting
+
+    def __getattr__(self, name):
+        return getattr(self._counting, name)
+
+    def ask(self, question, at_us):
+        if any(key == "bad" for _, key in question.levels):
+            return Answer(at_us, [], failed=UNREADABLE)
+        return self._counting.ask(question, at_us)
+
+
+@pytest.mark.parametrize("consistency", ["strict", "leased"])
+def test_the_failure_mode_answers_for_it_at_once(consistency):
+    bench = Bench({"name": "api", "limit": 100, "consistency": consistency, "failure_mode": "open"})
+    bench.post.counting = Damaged(bench.post.counting)
+    for _ in range(3):
+        assert bench.check(key="bad").degraded
+        assert not bench.check(key="good").degraded
+    assert bench.sharing.health.is_up
