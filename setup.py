@@ -31,6 +31,7 @@ HOT_MODULES = (
     "src/headgate/engine/reservations.py",
     "src/headgate/engine/levels.py",
     "src/headgate/engine/plan.py",
+    "src/headgate/engine/policy_book.py",
     "src/headgate/engine/pending.py",
     "src/headgate/engine/leases.py",
     "src/headgate/engine/lease_book.py",

@@ -139,7 +139,7 @@ def test_changing_policies_never_breaks_the_books(specs, steps, changed):
             one.set_policy(made(specs)[0])
         elif place % 7 == 2:
             one.remove_policy("p0")
-        assert_in_step(one.table, one._keyspaces())
+        assert_in_step(one.table, one._policies.keyspaces())
         for usage in one.usage(request):
             assert 0 <= usage.remaining <= usage.capacity
             assert usage.used >= 0

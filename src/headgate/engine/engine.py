@@ -10,8 +10,8 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, SupportsIndex, final
 
 from headgate.decision import NEVER, Decision
-from headgate.engine.installed import Installed, compile_policy, retire_policy
-from headgate.engine.plan import Plan
+from headgate.engine.levels import is_shared, keys_of
+from headgate.engine.policy_book import PolicyBook
 from headgate.engine.reservations import Reservation, ReservationBook, valid_ttl
 from headgate.engine.snapshots import read_snapshot, write_snapshot
 from headgate.engine.stats import EngineStats, PolicyStats, Usage
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from mypy_extensions import i64
 
     from headgate.clock import Clock
-    from headgate.engine.levels import PlannedLevel
     from headgate.engine.pending import Pending
     from headgate.engine.ports import DenialObserver
     from headgate.engine.sharing import Sharing
@@ -68,20 +67,19 @@ class Engine:
         self._admit_unmatched = admit_unmatched
         self._observer = observer
         self._book = ReservationBook(max_reservations)
-        self._plan = Plan()
-        self._installed: dict[str, Installed] = {}
-        self._number = 0
+        self._policies = PolicyBook(self.table, clock.wall_offset_ns)
+        self._plan = self._policies.plan
         self._sharing: Sharing | None = None
 
     # Policies ------------------------------------------------------------------------------------
 
     def policies(self) -> list[Policy]:
         """All policies, in the order in which they were first set."""
-        return [installed.policy for installed in self._installed.values()]
+        return [installed.policy for installed in self._policies.installed()]
 
     def policy(self, name: str) -> Policy | None:
         """One policy, or None."""
-        installed = self._installed.get(name)
+        installed = self._policies.find(name)
         return None if installed is None else installed.policy
 
     def share(self, sharing: Sharing | None) -> None:
@@ -90,14 +88,10 @@ class Engine:
         The ``begin_`` methods go by it. The others decide locally as if there were none, because they cannot
         wait for an answer. A sharing is made with the clock and the table of the engine that it serves.
         """
-        if self._sharing is not None:
-            for keyspace in self._keyspaces():
-                self._sharing.release(keyspace)
-        self._sharing = sharing
         if sharing is not None:
             sharing.join(self._book, self._observe_denial)
-            for installed in self._installed.values():
-                self._share_limits(installed)
+        self._sharing = sharing
+        self._policies.share(sharing)
 
     @property
     def sharing(self) -> Sharing | None:
@@ -115,32 +109,11 @@ class Engine:
             version: of it, rising with every change, the same on all nodes that share it: by which the
                 shared counters tell which settings are the newer ones.
         """
-        before = self._installed.get(policy.name)
-        if before is None:
-            self._number += 1
-        number = self._number if before is None else before.number
-        installed = compile_policy(
-            policy, number, before, self.table, self._now(), self.clock.wall_offset_ns
-        )
-        installed.version = version
-        if before is not None:
-            self._unplan(before)
-        if policy.enabled:
-            for level in installed.levels:
-                self._plan.add(level)
-        self._installed[policy.name] = installed
-        self._share_limits(installed)
-        if before is not None:
-            self._retire(before, installed)
+        self._policies.set(policy, version, self._now())
 
     def remove_policy(self, name: str) -> bool:
         """Put a policy out of force; False when there is none of that name."""
-        installed = self._installed.pop(name, None)
-        if installed is None:
-            return False
-        self._unplan(installed)
-        self._retire(installed, None)
-        return True
+        return self._policies.remove(name)
 
     def observe_denials(self, observer: DenialObserver | None) -> None:
         """Tell this one of denials from now on; nobody when None."""
@@ -156,14 +129,14 @@ class Engine:
             pressure: 0 idle, 1 at the limit of what the system can do.
         """
         now = self._tick()
-        for installed in self._installed.values():
+        for installed in self._policies.installed():
             installed.adapt(pressure, now)
 
     def factors(self) -> dict[str, float]:
         """For each adaptive policy, how many times their rate its limits run at now."""
         return {
-            name: installed.rule.factor
-            for name, installed in self._installed.items()
+            installed.policy.name: installed.rule.factor
+            for installed in self._policies.installed()
             if installed.rule is not None
         }
 
@@ -189,7 +162,7 @@ class Engine:
             if not decision.allowed and self._observer is not None:
                 self._observe_denial(decision.policy, key)
             return decision
-        return self._spend(_keys_of(levels, attributes), tokens, now)
+        return self._spend(keys_of(levels, attributes), tokens, now)
 
     def peek(self, attributes: dict[str, str], cost: SupportsIndex = 1) -> Decision:
         """What `check` would answer; nothing is spent."""
@@ -276,8 +249,8 @@ class Engine:
                 taken = sharing.take(shared, key, tokens, now)
                 if taken is not None:
                     return taken
-        keys = _keys_of(levels, attributes)
-        if not _is_shared(keys):
+        keys = keys_of(levels, attributes)
+        if not is_shared(keys):
             return self._spend(keys, tokens, now)
         if tokens == 0:
             return sharing.holds.peek(keys, 0, now)
@@ -295,7 +268,7 @@ class Engine:
         keys = self._keys_for(attributes)
         return (
             sharing.holds.peek(keys, tokens, now)
-            if _is_shared(keys)
+            if is_shared(keys)
             else self._ask(keys, tokens, now)
         )
 
@@ -311,7 +284,7 @@ class Engine:
         keys = self._keys_for(attributes)
         return (
             sharing.holds.refund(keys, tokens, now)
-            if _is_shared(keys)
+            if is_shared(keys)
             else self.refund(attributes, cost)
         )
 
@@ -326,7 +299,7 @@ class Engine:
         ttl = valid_ttl(ttl_ns)
         now = self._tick()
         keys = self._keys_for(attributes)
-        if not _is_shared(keys):
+        if not is_shared(keys):
             return self.reserve(attributes, cost, ttl_ns)
         self._book.require_room()
         return sharing.holds.reserve(keys, tokens, now, ttl)
@@ -363,8 +336,8 @@ class Engine:
     def stats(self) -> EngineStats:
         """Counters of the table, the policies and the reservations."""
         policies = [
-            PolicyStats(name, level.keyspaces())
-            for name, installed in self._installed.items()
+            PolicyStats(installed.policy.name, level.keyspaces())
+            for installed in self._policies.installed()
             for level in installed.levels
         ]
         return EngineStats(self.table.stats(), policies, len(self._book), self.unmatched)
@@ -372,7 +345,7 @@ class Engine:
     def snapshot(self) -> dict[str, Any]:
         """All counters as plain data, in wall time; open holds are left as spent."""
         now = self._tick()
-        return write_snapshot(self._keyspaces(), now, self.clock.wall_offset_ns)
+        return write_snapshot(self._policies.keyspaces(), now, self.clock.wall_offset_ns)
 
     def restore(self, snapshot: object) -> int:
         """Take over the counters of a snapshot, for the limits that are still the same.
@@ -386,7 +359,7 @@ class Engine:
         now = self._tick()
         offset = self.clock.wall_offset_ns
         taken = 0
-        for keyspace, key, state in read_snapshot(snapshot, self._keyspaces(), offset):
+        for keyspace, key, state in read_snapshot(snapshot, self._policies.keyspaces(), offset):
             taken += keyspace.adopt(key, state, now)
         return taken
 
@@ -399,24 +372,8 @@ class Engine:
             self._book.expire(now)
         return now
 
-    def _share_limits(self, installed: Installed) -> None:
-        sharing = self._sharing
-        if sharing is not None:
-            for keyspace, spec in installed.limits:
-                sharing.adopt(keyspace, spec, installed.policy, installed.version)
-
-    def _retire(self, before: Installed, after: Installed | None) -> None:
-        for keyspace in retire_policy(before, after):
-            if self._sharing is not None:
-                self._sharing.release(keyspace)
-
-    def _unplan(self, installed: Installed) -> None:
-        if installed.policy.enabled:
-            for level in installed.levels:
-                self._plan.remove(level)
-
     def _keys_for(self, attributes: dict[str, str]) -> list[tuple[Keyspace, str]]:
-        return _keys_of(self._plan.find(attributes), attributes)
+        return keys_of(self._plan.find(attributes), attributes)
 
     def _ask(self, keys: list[tuple[Keyspace, str]], cost: i64, now: i64) -> Decision:
         if len(keys) == 0:
@@ -447,26 +404,3 @@ class Engine:
         except Exception:  # noqa: BLE001 - whatever it is, it must not reach the request
             _log.exception("the denial observer raised and was removed")
             self._observer = None
-
-    def _keyspaces(self) -> list[Keyspace]:
-        return [
-            keyspace
-            for installed in self._installed.values()
-            for level in installed.levels
-            for keyspace in level.keyspaces()
-        ]
-
-
-def _keys_of(levels: list[PlannedLevel], attributes: dict[str, str]) -> list[tuple[Keyspace, str]]:
-    keys: list[tuple[Keyspace, str]] = []
-    for level in levels:
-        key = level.key_of(attributes)
-        keys.append((level.keyspace_of(key), key))
-    return keys
-
-
-def _is_shared(keys: list[tuple[Keyspace, str]]) -> bool:
-    for keyspace, _ in keys:
-        if keyspace.shared is not None:
-            return True
-    return False

@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from headgate.engine.keyspace import Keyspace
     from headgate.policy.matching import Pattern
 
-__all__ = ["ENDS", "HAS", "HAS_KEY", "IS", "STARTS", "Condition", "PlannedLevel", "compose_key"]
+__all__ = [
+    "ENDS",
+    "HAS",
+    "HAS_KEY",
+    "IS",
+    "STARTS",
+    "Condition",
+    "PlannedLevel",
+    "compose_key",
+    "is_shared",
+    "keys_of",
+]
 
 # Kinds of conditions, from the one that most requests meet to the one that fewest do. Nearly every
 # request has the attribute "key", so that to have it tells the least.
@@ -96,6 +107,23 @@ class PlannedLevel:
     def keyspaces(self) -> list[Keyspace]:
         """The level's own keyspace, then those of its overrides."""
         return [self.keyspace, *self.overrides.values()]
+
+
+def keys_of(levels: list[PlannedLevel], attributes: dict[str, str]) -> list[tuple[Keyspace, str]]:
+    """For each level, the limit that holds and the key that the request counts under."""
+    keys: list[tuple[Keyspace, str]] = []
+    for level in levels:
+        key = level.key_of(attributes)
+        keys.append((level.keyspace_of(key), key))
+    return keys
+
+
+def is_shared(keys: list[tuple[Keyspace, str]]) -> bool:
+    """Whether other nodes have a say in one of these limits."""
+    for keyspace, _ in keys:
+        if keyspace.shared is not None:
+            return True
+    return False
 
 
 def compose_key(dimensions: list[str], attributes: dict[str, str]) -> str:

@@ -16,7 +16,7 @@ def used(one, attributes=ANN):
 
 
 def spaces_of(one):
-    return {keyspace.place: keyspace for keyspace in one._keyspaces()}
+    return {keyspace.place: keyspace for keyspace in one._policies.keyspaces()}
 
 
 class TestSetting:
@@ -143,7 +143,7 @@ class TestRemoving:
     def test_what_is_removed_is_freed(self):
         one = engine(policy("gone"), policy("stays"))
         one.check(ANN, 4)
-        (space,) = [each for each in one._keyspaces() if each.name == "gone"]
+        (space,) = [each for each in one._policies.keyspaces() if each.name == "gone"]
         assert one.remove_policy("gone")
         assert tracked(space) == set()
         assert [each.name for each in one.policies()] == ["stays"]
