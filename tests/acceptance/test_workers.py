@@ -91,15 +91,21 @@ def test_a_free_port_is_found_and_said_and_tls_is_spoken(tmp_path: Path) -> None
 
 
 def test_connections_are_shared_out(shared: Node) -> None:
-    peers = [Peer(shared.port) for _ in range(10)]
+    # By turns it would be five each. A worker that the system does not let run loses some.
+    eventually(lambda: smaller_share(shared) >= 3)
+
+
+def smaller_share(node: Node) -> int:
+    """Of ten connections, how many the worker has that has fewer."""
+    peers = [Peer(node.port) for _ in range(10)]
     for peer in peers:
         peer.send(HEALTH)
         assert peer.receive().status == 200
-    shares = sorted(shared.connections(worker) for worker in shared.workers())
+    shares = sorted(node.connections(worker) for worker in node.workers())
     for peer in peers:
         peer.socket.close()
-    assert sum(shares) == 10
-    assert shares[0] >= 3  # by turns it would be 5; who is slow to look may lose one
+    assert sum(shares) >= 10
+    return shares[0]
 
 
 def test_a_worker_that_is_killed_is_replaced(shared: Node) -> None:

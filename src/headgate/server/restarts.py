@@ -11,7 +11,7 @@ __all__ = ["GIVE_UP_AFTER", "HEALTHY_SECONDS", "Restarts"]
 
 HEALTHY_SECONDS: Final = 10.0
 """A process that lived for so long did not die of its start."""
-GIVE_UP_AFTER: Final = 5
+GIVE_UP_AFTER: Final = 3
 """Deaths in a row of each process, all within `HEALTHY_SECONDS`, that are a crash loop."""
 _FIRST_SECONDS: Final = 0.1
 _LONGEST_SECONDS: Final = 5.0

@@ -237,8 +237,15 @@ class _Supervisor:
         )
         if self._restarts.is_loop and not self._crew.working():
             self._give_up(worker)
-        elif not await self._is_stopped_within(wait):
-            await self._start_worker()
+            return
+        while not await self._is_stopped_within(wait):
+            try:
+                await self._start_worker()
+            except OSError as error:  # the system has no room for a process just now
+                wait = max(1.0, self._restarts.died(0.0))
+                _log.error("no worker can be started, and it is tried again: %s", error)
+            else:
+                return
 
     def _give_up(self, worker: WorkerProcess) -> None:
         message = (

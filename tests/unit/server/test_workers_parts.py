@@ -15,6 +15,7 @@ from headgate.clock import SystemClock
 from headgate.engine.agreement import Member
 from headgate.errors import ConfigurationError
 from headgate.server import leash, private_store
+from headgate.server.acceptor import Acceptor
 from headgate.server.balance import DOORS, Balance
 from headgate.server.counts import added_up, only_counters
 from headgate.server.crew import Crew
@@ -40,9 +41,9 @@ def test_deaths_soon_after_the_start_wait_longer_each_time() -> None:
 def test_all_may_have_one_accident_together() -> None:
     restarts = Restarts(3)
     assert [restarts.died(0.5) for _ in range(7)] == [0, 0, 0, 0.1, 0.1, 0.1, 0.2]
-    for _ in range(8):
-        assert not restarts.is_loop
-        restarts.died(0.5)
+    assert not restarts.is_loop
+    restarts.died(0.5)
+    restarts.died(0.5)
     assert restarts.is_loop
 
 
@@ -100,6 +101,52 @@ def test_doors_are_apart_and_the_dead_do_not_count(balance: Balance) -> None:
     balance.clear(1)
     assert first.lead(5) == 0
     assert DOORS == 2
+
+
+async def test_connections_go_to_whoever_has_the_fewest(balance: Balance) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    made: list[list[asyncio.BaseTransport]] = [[], []]
+    arrived, ended = asyncio.Semaphore(0), asyncio.Semaphore(0)
+
+    class Noting(asyncio.Protocol):
+        def __init__(self, worker: int) -> None:
+            self.worker = worker
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made[self.worker].append(transport)
+            arrived.release()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            ended.release()
+
+    def acceptor(worker: int) -> Acceptor:
+        seat = balance.column(0).seat(worker)
+        held = made[worker]
+        return Acceptor(listener.dup(), lambda: Noting(worker), lambda: len(held), seat)
+
+    acceptors = [acceptor(worker) for worker in (0, 1)]
+    for one in acceptors:
+        one.open()
+    peers = []
+    for _ in range(10):
+        peers.append(socket.create_connection(listener.getsockname()))
+        await arrived.acquire()
+    assert [len(transports) for transports in made] == [5, 5]
+
+    acceptors[0].close(sweep=False)  # who goes leaves the others the work
+    for _ in range(4):
+        peers.append(socket.create_connection(listener.getsockname()))
+        await arrived.acquire()
+    assert [len(transports) for transports in made] == [5, 9]
+
+    peers.append(socket.create_connection(listener.getsockname()))
+    acceptors[1].close(sweep=True)  # and who is the last leaves nobody behind
+    await arrived.acquire()
+    assert len(made[1]) == 10
+    for peer in peers:
+        peer.close()
+        await ended.acquire()
+    listener.close()
 
 
 # Counts ----------------------------------------------------------------------------------------------
