@@ -64,6 +64,8 @@ class Lease:
         demand: tokens per second.
         dry_until: until when a cost of ``dry_cost`` or more is denied at once; 0 when it is not.
         renew_at: when tokens ahead are to be asked for that were not to be had; 0 for not at all.
+        is_scarce: the last answer gave all that there was: when that is spent, and more is asked for already,
+            nobody waits for what cannot be much.
         retry_at: when callers are told to come back, while it is dry.
         heard_at: when the store last told how the key stands; -1 for never.
         spare: the largest cost that passed in the store then.
@@ -91,6 +93,7 @@ class Lease:
         self.dry_cost: i64 = 1
         self.retry_at: i64 = 0
         self.renew_at: i64 = 0
+        self.is_scarce = False
         self.heard_at: i64 = -1
         self.spare: i64 = 0
         self.reset_at: i64 = 0
@@ -106,6 +109,11 @@ class Lease:
     def has(self, cost: i64, now: i64) -> bool:
         """Whether so much can be spent without asking."""
         return self.left >= cost and now < self.usable_until
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing is left of all that there was."""
+        return self.is_scarce and self.left == 0
 
     def is_dry(self, cost: i64) -> bool:
         """Whether it is known that so much cannot be had."""
@@ -188,3 +196,4 @@ class Lease:
     def end_drought(self) -> None:
         """Deny nothing at once any more."""
         self.dry_until = 0
+        self.is_scarce = False

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from headgate.clock import Clock
     from headgate.decision import Decision
     from headgate.engine.keyspace import Keyspace
+    from headgate.engine.leases import Lease
     from headgate.engine.pending import Pending
     from headgate.engine.reservations import ReservationBook
     from headgate.engine.table import KeyedTable
@@ -152,11 +153,20 @@ class Sharing:
         if lease.is_dry(cost) and (now < lease.dry_until or self.health.is_up):
             if cost > shared.capacity:
                 return None
-            lease.asked += cost
-            shared.keyspace.denied += 1
-            self.observe_denial(shared.name, key)
-            return shared.no(lease, lease.retry_after(now), now)
+            return self._deny(shared, lease, key, cost, lease.retry_after(now), now)
+        if not lease.is_scarce or lease.left > 0 or cost > shared.capacity or not self.health.is_up:
+            return None
+        if lease.flight is not None or lease.renew_at > now:
+            return self._deny(shared, lease, key, cost, shared.pause_ns, now)
         return None
+
+    def _deny(
+        self, shared: SharedLimit, lease: Lease, key: str, cost: i64, retry_ns: i64, now: i64
+    ) -> Decision:
+        lease.asked += cost
+        shared.keyspace.denied += 1
+        self.observe_denial(shared.name, key)
+        return shared.no(lease, retry_ns, now)
 
     def check(
         self, keys: list[tuple[Keyspace, str]], cost: i64, now: i64
