@@ -35,6 +35,7 @@ Try it, in another terminal:
   # a limit of 5 a minute for each user, told to the first node
   curl -s {first}/api/v1/policies -H 'content-type: application/json' \\
     -d '{{"name": "trial", "limit": 5, "window": "1m", "dimensions": ["user"]}}'
+  sleep 1  # for the other nodes to hear of it
 
   # six questions, spread over the nodes: five may pass, whichever node is asked
   for url in {urls} {urls}; do
