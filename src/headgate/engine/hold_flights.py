@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from headgate.engine.counters import REFUND, SETTLE, Question
+from headgate.engine.counters import REFUND, SETTLE, UNKNOWN_HOLD, Question
 from headgate.engine.pending import Pending
 from headgate.engine.store_health import Flight
 
@@ -50,7 +50,9 @@ class PeekFlight(Flight):
         self._cost: i64 = cost
 
     def answered(self, answer: Answer, now: i64) -> None:
-        if not self.pending.is_settled:
+        if answer.failed:  # one of the keys cannot be read there
+            self.given_up(now)
+        elif not self.pending.is_settled:
             self._holds.heard(self._parts, answer, self._cost, now)
             self.pending.settle(self._holds.sum_up(self._parts, self._cost, now, False))
 
@@ -78,6 +80,9 @@ class ReserveFlight(Flight):
         self._ttl_ns: i64 = ttl_ns
 
     def answered(self, answer: Answer, now: i64) -> None:
+        if answer.failed:  # one of the keys cannot be read there
+            self.given_up(now)
+            return
         admitted = all([standing.wait_ns == 0 for standing in answer.standings])
         hold = self.question.hold
         if not self.pending.is_settled:
@@ -111,7 +116,9 @@ class SettleFlight(Flight):
         self._known = known
 
     def answered(self, answer: Answer, now: i64) -> None:
-        if not self.pending.is_settled:
+        if answer.failed and answer.failed != UNKNOWN_HOLD:
+            self.given_up(now)
+        elif not self.pending.is_settled:
             self.pending.settle(self._holds.settled(self._known, answer, self.question.hold, now))
 
     def given_up(self, now: i64) -> None:

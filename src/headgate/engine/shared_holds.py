@@ -146,6 +146,7 @@ class SharedHolds:
                 fallback = part.shared.fallback
                 if fallback is not None and fallback.keyspace is not None:
                     keys.append((fallback.keyspace, part.key))
+        self.sharing.settle_soon()
         hold = _PREFIX + secrets.token_hex(12)
         self._remember(hold, Remembered(shared, cost, self._open(keys, cost, now, ttl_ns), True))
         return Reservation(hold, decision, now + ttl_ns)

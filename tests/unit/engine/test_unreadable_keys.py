@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headgate.engine.counters import UNREADABLE, Answer
-from tests.support.shared_limits import Bench
+from tests.support.shared_limits import MS, SECOND, Bench
 
 
 class Damaged:
@@ -30,4 +30,20 @@ def test_the_failure_mode_answers_for_it_at_once(consistency):
     for _ in range(3):
         assert bench.check(key="bad").degraded
         assert not bench.check(key="good").degraded
+    assert bench.sharing.health.is_up
+
+
+@pytest.mark.parametrize("consistency", ["strict", "leased"])
+def test_neither_a_peek_nor_a_refund_nor_a_hold_stumbles_over_it(consistency):
+    bench = Bench({"name": "api", "limit": 100, "consistency": consistency})
+    bench.post.counting = Damaged(bench.post.counting)
+    bad = {"key": "bad"}
+    assert bench.settle(bench.engine.begin_peek(bad)).degraded
+    assert bench.settle(bench.engine.begin_refund(bad, 1)).degraded
+    reservation = bench.settle(bench.engine.begin_reserve(bad, 5, SECOND))
+    assert reservation.decision.degraded
+    assert bench.settle(bench.engine.begin_commit(reservation.id, 2)).degraded
+    bench.post.is_instant = True
+    bench.post.advance(100 * MS)
+    assert bench.sharing.status().owed == 0
     assert bench.sharing.health.is_up
