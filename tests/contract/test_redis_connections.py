@@ -19,7 +19,7 @@ from headgate.coordination.redis_connections import (
     open_client,
     store_errors,
 )
-from headgate.errors import HeadgateError, InvalidInput, StoreUnavailable
+from headgate.errors import ConfigurationError, HeadgateError, InvalidInput, StoreUnavailable
 from tests.support.fault_proxy import fault_proxy
 from tests.support.servers import HOST
 from tests.support.valkeys import TLS, sentinel_group, tls_valkey, valkey, wait_until
@@ -92,6 +92,16 @@ def test_a_cluster(redis_cluster):
     for key in ("a", "b", "c", "d"):
         ask(redis_cluster.url, "SET", key, key)
         assert ask(redis_cluster.url, "GET", key) == key.encode()
+
+
+def test_an_older_driver_is_refused_for_a_cluster(monkeypatch):
+    import redis
+
+    monkeypatch.setattr(redis, "__version__", "7.4.2")
+    for open_one in (open_client, open_async_client):
+        with pytest.raises(ConfigurationError, match=r"redis-py 8 or later, and this is 7\.4\.2"):
+            open_one(RedisAddress.read("redis+cluster://h"), 1.0)
+        open_one(RedisAddress.read("redis://h"), 1.0)
 
 
 def test_a_cluster_is_found_by_any_of_its_nodes(redis_cluster, tmp_path):

@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 _log = logging.getLogger("headgate.coordination")
+_CLUSTER_DRIVER: Final = 8
 _EXPECTED: Final = (OSError, EOFError, ValueError, RuntimeError)
 
 
@@ -93,6 +94,9 @@ def open_client(address: RedisAddress, timeout: float) -> Any:
     """A client for threads that waits so many seconds at most, and sends nothing twice.
 
     Nothing is connected yet. It has the methods of ``redis.Redis``.
+
+    Raises:
+        ConfigurationError: the driver is too old for a cluster.
     """
     import redis  # noqa: PLC0415 - the driver is optional
     from redis.backoff import NoBackoff  # noqa: PLC0415 - likewise
@@ -176,6 +180,7 @@ def _options(address: RedisAddress, timeout: float, retry: object) -> dict[str, 
         "retry": retry,
     }
     if address.kind == CLUSTER:
+        _require_cluster_driver()
         # A cluster that lost some of its slots answers for the others.
         options["require_full_coverage"] = False
     else:
@@ -184,6 +189,17 @@ def _options(address: RedisAddress, timeout: float, retry: object) -> dict[str, 
         options["ssl"] = True
         options.update(address.tls_options)
     return options
+
+
+def _require_cluster_driver() -> None:
+    """Earlier ones leave connections open, and retry what they were told not to."""
+    import redis  # noqa: PLC0415 - the driver is optional
+
+    if int(redis.__version__.partition(".")[0]) < _CLUSTER_DRIVER:
+        raise ConfigurationError(
+            f"a Redis Cluster needs redis-py {_CLUSTER_DRIVER} or later, and this is {redis.__version__}; "
+            "pip install -U redis"
+        )
 
 
 def _place(address: RedisAddress) -> dict[str, Any]:
