@@ -24,6 +24,7 @@ class RenewFlight(Flight):
     Attributes:
         seq: its number.
         need: tokens for requests that waited when it was sent.
+        ttl_ns: how long the lease lasts.
         is_repeated: the same number was sent before.
         since_us: a moment on the store's clock at which it had surely not been carried out.
     """
@@ -45,6 +46,9 @@ class RenewFlight(Flight):
         self.need: i64 = need
         self.is_repeated = False
         self.since_us: i64 = 0
+        # As the message said, whatever the settings have become since.
+        asked = question.lease
+        self.ttl_ns: i64 = 0 if asked is None else asked.ttl_us * 1000
 
     def answered(self, answer: Answer, now: i64) -> None:
         flight = self.lease.flight

@@ -169,7 +169,7 @@ class Renewals:
         granted: i64 = answer.granted
         at_us: i64 = answer.at_us
         since_us = flight.since_us if flight.is_repeated else at_us
-        lease.renewed(held, at_us, since_us, flight.sent_at, shared.ttl_ns)
+        lease.renewed(held, at_us, since_us, flight.sent_at, flight.ttl_ns)
         standing = answer.standings[0]
         lease.hear(standing, now)
         lease.outstanding = answer.outstanding

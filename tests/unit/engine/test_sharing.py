@@ -543,6 +543,17 @@ class TestChanges:
         bench.engine.set_policy(Policy.from_dict({**LEASED, "limit": 50, "window": "1h"}), 2)
         assert sum(bench.check().allowed for _ in range(50)) == 40
 
+    def test_a_lease_lasts_as_long_as_it_was_asked_for(self):
+        bench = Bench(LEASED)
+        warm(bench)
+        while not bench.post.waiting:
+            bench.begin()
+        longer = {**LEASED, "window": "1s", "lease": {"share": 0.2, "ttl": "1h"}}
+        bench.engine.set_policy(Policy.from_dict(longer), 2)
+        bench.post.deliver()
+        bench.clock.advance(1.95)  # of the 2 s that were asked for
+        assert isinstance(bench.begin(), Pending)
+
     def test_a_leased_policy_that_becomes_strict_gives_back(self):
         bench = Bench(LEASED)
         warm(bench)
