@@ -20,6 +20,7 @@ from scripts.local_cluster import (
     Part,
     free_port,
     local_cluster,
+    node_part,
     redis_part,
 )
 from tests.support.servers import require_program
@@ -148,3 +149,38 @@ def test_a_part_that_was_never_started_has_no_process(tmp_path):
     assert part.stop() == 0
     with pytest.raises(ClusterError, match="never started"):
         _ = part.pid
+
+
+def test_a_first_token_made_beside_the_nodes_is_known_to_them(tmp_path):
+    """What the compose file and the chart begin with: nodes beyond loopback start only with a token."""
+    redis = redis_part(tmp_path / "redis")
+    redis.restart()
+    try:
+        settings = {"HEADGATE_REDIS_URL": f"redis://127.0.0.1:{redis.port}"}
+        command = [sys.executable, "-m", "headgate", "token"]
+        environment = {**os.environ, **settings, "HEADGATE_DATA_DIR": str(tmp_path / "own")}
+
+        def token(*words: str) -> str:
+            done = subprocess.run(
+                [*command, *words], env=environment, capture_output=True, text=True, check=True
+            )
+            return done.stdout
+
+        assert '"id"' not in token("list", "--json")
+        assert token("create", "first", "--scope", "admin").startswith("hg_")
+        assert '"id"' in token("list", "--json")
+        node = node_part(
+            "node-1",
+            tmp_path / "node",
+            port=free_port(),
+            resp_port=free_port(),
+            settings={"REDIS_URL": settings["HEADGATE_REDIS_URL"]},
+        )
+        node.restart()
+        try:
+            assert node.call("GET", "/api/v1/policies")[0] == 401
+            assert node.call("GET", "/readyz")[0] == 200
+        finally:
+            node.stop()
+    finally:
+        redis.stop()
