@@ -92,8 +92,12 @@ class Etcd:
         request = urllib.request.Request(
             f"{self.url}/v3/{path}", json.dumps(body).encode(), method="POST"
         )
-        with urllib.request.urlopen(request, timeout=2, context=self._tls) as answer:
-            return dict(json.loads(answer.read()))
+        try:
+            with urllib.request.urlopen(request, timeout=2, context=self._tls) as answer:
+                return dict(json.loads(answer.read()))
+        except urllib.error.HTTPError as error:
+            error.close()  # it holds the connection
+            raise
 
     def leads(self) -> bool:
         """Whether it is the leader of its cluster."""
