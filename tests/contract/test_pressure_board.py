@@ -201,3 +201,13 @@ def test_without_the_driver_it_says_what_to_install(monkeypatch):
 def test_an_address_that_cannot_be_read():
     with pytest.raises(InvalidInput, match="cannot be read"):
         open_pressures("redis://127.0.0.1:port", "default", SECOND)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+def test_a_store_that_is_away_keeps_nobody_from_starting(scheme):
+    board = open_pressures(f"{scheme}://127.0.0.1:1", "default", SECOND)
+    board.follow(lambda note: None)
+    with pytest.raises(StoreUnavailable):
+        board.exchange(None)
+    assert not board.live
+    board.close()

@@ -84,7 +84,11 @@ class RedisPressures:
             if note is not None:
                 heard(note)
 
-        self._subscriptions.append(Subscription(self._client.pubsub, self._key, take))
+        self._subscriptions.append(Subscription(self._open_channel, self._key, take))
+
+    def _open_channel(self) -> Any:
+        # Looked up when it is wanted: the client of a cluster connects as soon as it is touched.
+        return self._client.pubsub()
 
     def close(self) -> None:
         """Close the connections that were opened here."""
