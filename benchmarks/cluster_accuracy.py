@@ -290,7 +290,8 @@ def tell_load(report: Report, number: int, results: list[dict[str, Any]], second
     batches = sum(node["batches"] for node in results)
     busy = [node["cpu_ns"] / 1e9 / (WARM_SECONDS + seconds + 1) for node in results]
     report.note(
-        f"round {number}: {asked:,} decisions, {batches:,} commands to the store, nodes busy "
+        f"round {number}: {asked:,} decisions, {batches:,} commands to the store "
+        f"({batches / max(1, asked) * 100:.2f} for 100 decisions), nodes busy "
         + ", ".join(f"{share:.0%}" for share in busy)
         + f"; a node's loop was late by {max(node['worst_lag_ns'] for node in results) / 1e6:.1f} ms at worst"
     )
