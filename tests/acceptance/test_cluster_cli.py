@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_redis]
 
-POLICY = {"name": "quick", "limit": 1000, "window": "10s", "consistency": "leased"}
+POLICY = {"name": "quick", "limit": 1000, "window": "100s", "consistency": "leased"}
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +82,31 @@ def test_leases_of_a_key(run: Run, cluster: list[Service]) -> None:
     found: list[Any] = []
 
     def drawn() -> bool:
-        cluster[0].post("/api/v1/check", {"key": "user:1"})
+        for _ in range(5):  # a lease follows demand
+            cluster[0].post("/api/v1/check", {"key": "user:1", "tokens": 10})
         found[:] = json.loads(run("cluster", "leases", "user:1", "--json").stdout)["levels"]
         return bool(found) and found[0]["held"] > 0
 
-    eventually(drawn)
+    eventually(drawn, 1)
     assert found[0]["leases"][0]["node"] == "a"
     shown = run("cluster", "leases", "user:1", "--policy", "quick").stdout
     assert "quick, key user:1: " in shown
-    assert "held of at most 50" in shown
+    assert "drawn ahead of at most 50" in shown
     assert (
         json.loads(run("cluster", "leases", "user:1", "-p", "x", "--json").stdout)["levels"] == []
     )
-    assert "no shared limit" in run("cluster", "leases", "never-seen", "-p", "x").stdout
+    assert "nothing is spent" in run("cluster", "leases", "never-seen").stdout
+
+
+def test_leases_are_seen_by_a_node_that_was_never_asked_about_the_key(
+    run: Run, cluster: list[Service]
+) -> None:
+    cluster[1].post("/api/v1/check", {"key": "user:elsewhere", "tokens": 500})
+    document = json.loads(run("cluster", "leases", "user:elsewhere", "--json").stdout)
+    assert document["looked_at"] == 1
+    assert document["levels"][0]["policy"] == "quick"
+    assert document["levels"][0]["here"]["left"] == 0
+    assert 500 <= document["levels"][0]["remaining"] < 1000
 
 
 def test_a_node_on_its_own(run: Run, tmp_path: Path) -> None:

@@ -178,6 +178,21 @@ def test_whoever_leaves_while_waiting_disturbs_nobody(cluster: list[Service]) ->
     assert ask(cluster[0], "s:stays")["remaining"] == 9
 
 
+def test_the_first_check_of_a_service_is_not_degraded(valkey: Valkey, tmp_path: Path) -> None:
+    """The script was loaded and the connections were opened before; the deadline is the usual one."""
+    options = {"redis_url": valkey.url, "cluster": "fresh"}
+    with running_nodes(tmp_path, "a", **options) as (node,):
+        for connection in _connections(node):
+            assert connection
+        apply_everywhere([node], *POLICIES)
+        assert "degraded" not in ask(node, "s:first")
+
+
+def _connections(node: Service) -> list[bool]:
+    client = node.running.context.cluster.cluster.counters._client
+    return [one.is_connected for one in client.connection_pool._available_connections]
+
+
 def test_who_has_said_all_still_hears_the_answer(cluster: list[Service]) -> None:
     with cluster[0].connect() as peer:
         peer.send(message("POST", CHECK, b'{"key": "s:half"}'))

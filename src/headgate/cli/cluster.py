@@ -109,8 +109,8 @@ def leases(
         return
     if not document["levels"]:
         typer.echo(
-            "no shared limit applies to this key, as far as this node has seen it; "
-            "'headgate policy list' shows the policies"
+            f"nothing is spent of this key under the {document['looked_at']} shared limits that it was "
+            "looked up under; limits by other dimensions know it by those"
         )
     for level in document["levels"]:
         _show_level(level)
@@ -198,8 +198,8 @@ def _show_members(found: list[dict[str, Any]]) -> None:
 
 def _show_level(level: dict[str, Any]) -> None:
     typer.echo(
-        f"{printable(level['policy'])}, key {printable(level['key'])}: "
-        f"{level['held']:,} held of at most {level['bound']:,}; here {level['here']['left']:,} left"
+        f"{printable(level['policy'])}, key {printable(level['key'])}: {level['remaining']:,} remain; "
+        f"{level['held']:,} drawn ahead of at most {level['bound']:,}, {level['here']['left']:,} here"
     )
     if level["leases"]:
         rows = [

@@ -55,12 +55,26 @@ class ClusterDesk:
 
     # The way of a node -----------------------------------------------------------------------------
 
+    async def greet(self) -> None:
+        """Make ready to ask the shared counters, before the first request comes; for so long at most.
+
+        What would otherwise show only in answers, such as a wrong password, is said here.
+        """
+        try:
+            async with asyncio.timeout(_GREET_SECONDS):
+                await self.cluster.greet()
+        except (HeadgateError, TimeoutError) as error:
+            _log.warning(
+                "the shared counters do not answer: %s; failure modes are in force until they do",
+                str(error) or "no answer in time",
+            )
+
     def start(self, address: str, workers: int = 1) -> None:
         """Follow the others, and be one of them, at this address, from now on."""
         wall_ms = self._context.service.engine.clock.wall_ns() // 1_000_000
         member = Member(self.cluster.node, address, self._context.version, wall_ms, workers)
         loop = asyncio.get_running_loop()
-        works = [self._greet(), self._tend(), self._join(member)]
+        works = [self._tend(), self._join(member)]
         if not self.cluster.is_alone:
             works.append(self._follow())
         self._tasks += [loop.create_task(work) for work in works]
@@ -132,20 +146,6 @@ class ClusterDesk:
         }
 
     # Inside ------------------------------------------------------------------------------------------
-
-    async def _greet(self) -> None:
-        """Say at once what would otherwise show only in answers, such as a wrong password."""
-        counters = self.cluster.counters
-        if counters is None:
-            return
-        try:
-            async with asyncio.timeout(_GREET_SECONDS):
-                await counters.ping()
-        except (HeadgateError, TimeoutError) as error:
-            _log.warning(
-                "the shared counters do not answer: %s; failure modes are in force until they do",
-                str(error) or "no answer in time",
-            )
 
     async def _join(self, member: Member) -> None:
         try:

@@ -6,20 +6,15 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from headgate.errors import StoreUnavailable
-
 if TYPE_CHECKING:
     from headgate.engine.agreement import Member
-    from headgate.engine.counters import Counter
     from headgate.server.context import Context
 
-__all__ = ["cluster_document", "leader_document", "leases_document", "members_document"]
+__all__ = ["cluster_document", "leader_document", "members_document"]
 
 _ASK_SECONDS: Final = 1.0
 _MOST_ASKED: Final = 256
-_LEASES_SECONDS: Final = 1.0
 _NS: Final = 1e9
-_US: Final = 1e6
 
 
 async def cluster_document(context: Context) -> dict[str, Any]:
@@ -74,62 +69,6 @@ def leader_document(context: Context) -> dict[str, Any]:
         "node": desk.cluster.node,
         "leads": desk.leads,
     }
-
-
-async def leases_document(context: Context, key: str, policy: str | None) -> dict[str, Any]:
-    """Who holds tokens of a key, for each shared limit that the key's last request met.
-
-    Raises:
-        StoreUnavailable: the shared counters do not answer.
-    """
-    levels = [
-        await _level(context, counter, within)
-        for counter, within in _shared(context, key)
-        if policy is None or counter.name == policy or counter.name.startswith(f"{policy}/")
-    ]
-    return {"key": key, "node": context.cluster.cluster.node, "levels": levels}
-
-
-def _shared(context: Context, key: str) -> list[tuple[Counter, str]]:
-    """The shared limits of the key's last request, and the key within each."""
-    sharing = context.cluster.cluster.sharing
-    if sharing is None:
-        return []
-    met = [(one.policy, one.key) for one in context.service.usage(key)]
-    within = dict.fromkeys(one for _, one in met)
-    known = [(counter, key) for one in within for counter, key in sharing.counters(one)]
-    return [(counter, key) for counter, key in known if (counter.name, key) in met]
-
-
-async def _level(context: Context, counter: Counter, key: str) -> dict[str, Any]:
-    cluster = context.cluster.cluster
-    assert cluster.counters is not None  # noqa: S101 - there is a sharing
-    assert cluster.sharing is not None  # noqa: S101 - likewise
-    try:
-        leases = await asyncio.wait_for(cluster.counters.leases(counter, key), _LEASES_SECONDS)
-    except TimeoutError as error:
-        message = "the shared counters do not answer; ask again when they do"
-        raise StoreUnavailable(message) from error
-    here = next((one for one in cluster.sharing.leases(key) if one.policy == counter.name), None)
-    return {
-        "policy": counter.name,
-        "key": key,
-        "leases": [
-            {"node": _member(node), "held": held, "expires_in": expires_us / _US}
-            for node, held, expires_us in leases
-        ],
-        "held": sum(held for _, held, _ in leases),
-        "bound": 0 if here is None else here.bound,
-        "here": {
-            "left": 0 if here is None else here.held,
-            "demand": 0.0 if here is None else round(here.demand, 3),
-        },
-    }
-
-
-def _member(holder: str) -> str:
-    """The member that a holder of leases is; what follows tells its lives apart."""
-    return holder.rpartition("/")[0] or holder
 
 
 def _store(context: Context) -> dict[str, Any]:

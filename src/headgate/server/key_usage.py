@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from headgate.engine.stats import Usage
     from headgate.server.context import Context
 
-__all__ = ["RECENT", "key_usage"]
+__all__ = ["RECENT", "attributes_of", "key_usage"]
 
 RECENT = "recent"
 """What workers ask each other: the attributes that a key last came with."""
@@ -25,7 +25,7 @@ async def key_usage(context: Context, key: str) -> list[dict[str, Any]]:
     Raises:
         InvalidKey: the key is too long.
     """
-    attributes = await _attributes(context, key)
+    attributes = await attributes_of(context, key)
     engine = context.service.engine
     usages = [_usage(one) for one in engine.usage(attributes)]
     if engine.sharing is None or not usages:
@@ -39,7 +39,7 @@ async def key_usage(context: Context, key: str) -> list[dict[str, Any]]:
     return usages
 
 
-async def _attributes(context: Context, key: str) -> dict[str, str]:
+async def attributes_of(context: Context, key: str) -> dict[str, str]:
     """What the key last came with, to any worker of this node."""
     own = context.service.recall(key)
     if own is None and context.station is not None:

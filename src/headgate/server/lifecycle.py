@@ -208,6 +208,7 @@ class _Service:
         started: Callable[[Running], None],
         monitor: LoadMonitor | None,
     ) -> None:
+        await self._desk.greet()
         resp_port = await self._start_resp(server)
         loop = asyncio.get_running_loop()
         self._connections.start(loop)

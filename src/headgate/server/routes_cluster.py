@@ -12,10 +12,10 @@ from headgate.server.bodies import json_response
 from headgate.server.cluster_view import (
     cluster_document,
     leader_document,
-    leases_document,
     members_document,
 )
 from headgate.server.guard import needs
+from headgate.server.lease_view import leases_document
 
 if TYPE_CHECKING:
     from headgate.server.context import Context
@@ -64,7 +64,7 @@ def _add_leases(router: APIRouter, context: Context) -> None:
     async def read_leases(key: Key, policy: OfPolicy = None) -> Response:
         """Who holds tokens of a key, drawn ahead and unspent, and the most that can be held.
 
-        Limits that count by other dimensions than the key are found by the metadata that this node last saw
-        the key with.
+        It is looked up under every shared limit; under those that count by other dimensions than the key, by
+        the metadata that this node last saw it with. Limits of which it has spent nothing are left out.
         """
         return json_response(msgspec.json.encode(await leases_document(context, key, policy)))

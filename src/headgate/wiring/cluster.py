@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Final, final
 from headgate.clock import NS_PER_SECOND
 from headgate.coordination.courier import Courier, CourierFigures
 from headgate.coordination.single_agreement import SingleAgreement
+from headgate.engine.counters import PEEK, Counter, Question
 from headgate.engine.sharing import Sharing, SharingStatus
 from headgate.engine.sharing_ports import SharingSettings
 from headgate.errors import ConfigurationError, InvalidInput
+from headgate.policy.model import Policy
 from headgate.wiring.agreement import open_agreement
 from headgate.wiring.service import prepare_directory
 
@@ -40,7 +42,11 @@ __all__ = [
 ]
 
 _MOST_LEASES: Final = 100_000
+_GREETING: Final = "headgate.greeting"
+_CONNECTIONS: Final = 2
 _HORIZON_NS: Final = 100_000_000
+_AMONG_WORKERS: Final = 5
+"""How many times as long the leases of processes last that are one node, and die together or are replaced."""
 _ANYWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - not bound here: such a host is nobody's address
 
 
@@ -106,6 +112,28 @@ class Cluster:
         views = [view for view in self.sharing.leases(None, _MOST_LEASES) if view.held > 0]
         held = sum(view.held for view in views)
         return len(views), held, sum(view.bound for view in views)
+
+    def shared_counters(self) -> list[tuple[Counter, int]]:
+        """The limits that this node shares, with the most tokens of a key that may be leased."""
+        if self.sharing is None:
+            return []
+        limits = list(self.sharing._limits)  # noqa: SLF001 - who wires it may look inside
+        return [(shared.counter, shared.bound if shared.is_leased else 0) for shared in limits]
+
+    async def greet(self) -> None:
+        """Open the connections and load the scripts, so that the first request need not wait for that.
+
+        Raises:
+            StoreUnavailable: the shared counters do not answer as they should.
+        """
+        if self.counters is None:
+            return
+        await self.counters.ping()
+        spec = Policy.from_dict({"name": _GREETING, "limit": 1, "window": 1}).levels[0].spec
+        question = Question(PEEK, [(Counter(_GREETING, 0, spec, _GREETING), "")], 0)
+        # The first loads the script, the others each open a connection.
+        for together in (1, _CONNECTIONS):
+            await asyncio.gather(*(self.counters.ask([question]) for _ in range(together)))
 
     def carried(self) -> CourierFigures | None:
         """What travelled to the shared counters; None likewise."""
@@ -204,6 +232,8 @@ def _terms(
     settings: Settings, node: str, local_scope: str | None, *, has_rivals: bool
 ) -> SharingSettings:
     ttl_ns = round(settings.lease_seconds * NS_PER_SECOND)
+    if not has_rivals:
+        ttl_ns *= _AMONG_WORKERS
     return SharingSettings(
         # A process that starts anew knows nothing of the leases that it had: it is another one to the store.
         f"{node}/{secrets.token_hex(4)}",
