@@ -190,6 +190,8 @@ class SharedAllowance:
             async with asyncio.timeout(self._patience):
                 answers = await store.ask(questions)
         except Exception as error:  # noqa: BLE001 - whatever a store fails with, this node goes on
+            # Nobody counts on an answer from now on; the next one may need a connection and a script again.
+            self._patience = FIRST_PATIENCE * self._timeout
             with self._lock:
                 news = allowance.failed(self._now())
             if news:
