@@ -46,6 +46,8 @@ _GREETING: Final = "headgate.greeting"
 _CONNECTIONS: Final = 2
 _HORIZON_NS: Final = 100_000_000
 _AMONG_WORKERS: Final = 5
+"""How many times as long leases last among the processes of one node, which then seldom have to ask."""
+_AMONG_WORKERS: Final = 5
 """How many times as long the leases of processes last that are one node, and die together or are replaced."""
 _ANYWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - not bound here: such a host is nobody's address
 
@@ -232,6 +234,8 @@ def _terms(
     settings: Settings, node: str, local_scope: str | None, *, has_rivals: bool
 ) -> SharingSettings:
     ttl_ns = round(settings.lease_seconds * NS_PER_SECOND)
+    if not has_rivals:
+        ttl_ns *= _AMONG_WORKERS
     if not has_rivals:
         ttl_ns *= _AMONG_WORKERS
     return SharingSettings(
