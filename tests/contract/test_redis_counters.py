@@ -205,6 +205,43 @@ async def test_holds_that_are_not_ours(store, client):
     assert await client.zcard(store._wire.index_key) == 0
 
 
+async def test_an_index_that_is_none_stops_reservations_alone(store, client):
+    await client.set(store._wire.index_key, b"rubbish")
+    counter = limit("10/day")
+    hold = Question(RESERVE, [(counter, "k")], 3, hold="h", ttl_us=SECOND)
+    answers = await store.ask([*checks(counter, "k"), hold, *checks(counter, "k")])
+    assert [answer.failed for answer in answers] == ["", UNREADABLE, ""]
+    assert answers[2].standings[0].remaining == 8
+    with pytest.raises(StoreUnavailable):
+        await store.release_expired()
+
+
+async def test_a_hold_is_settled_once_in_a_batch_too(store):
+    counter = limit("10/day")
+    await store.ask([Question(RESERVE, [(counter, "k")], 6, hold="h", ttl_us=SECOND)])
+    answers = await store.ask([Question(SETTLE, [], 3, hold="h")] * 2)
+    assert [bool(answer.failed) for answer in answers] == [False, True]
+    assert answers[0].standings[0].remaining == 7
+
+
+async def test_a_hold_outlives_a_settlement_that_there_was_no_memory_for(tmp_path):
+    with servers.redis_server(tmp_path) as server:
+        store = RedisCounters(f"redis://{servers.HOST}:{server.port}/0")
+        counter = limit("10/day")
+        await store.ask([Question(RESERVE, [(counter, "k")], 6, hold="h", ttl_us=60 * SECOND)])
+        await store._client.config_set("maxmemory", 1)
+        with pytest.raises(StoreUnavailable, match="Memory"):
+            await store.ask([Question(SETTLE, [], 0, hold="h")])
+        with pytest.raises(StoreUnavailable):
+            await store.ask(checks(counter, "k"))
+        (looked,) = await store.ask([Question(PEEK, [(counter, "k")], 1)])
+        assert looked.standings[0].remaining == 4
+        await store._client.config_set("maxmemory", 0)
+        (settled,) = await store.ask([Question(SETTLE, [], 0, hold="h")])
+        assert settled.standings[0].remaining == 10
+        await store.close()
+
+
 async def test_a_large_log_is_searched_not_read(store, client):
     counter = limit("200000/hour", "sliding_window_log")
     store.now_us = 10**13

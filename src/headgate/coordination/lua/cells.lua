@@ -250,11 +250,11 @@ local function cell_book(now)
   end
 
   local function write_cell(cell, extra_ms)
-    if cell.drops_log then redis.call('DEL', cell.key .. ':log') end
     local log = log_of(cell.rule, cell.state)
     if cell.is_void then
       if log then sort_of(4).write(log) end
       if cell.is_stored then redis.call('DEL', cell.key) end
+      if cell.drops_log then redis.call('DEL', cell.key .. ':log') end
       return
     end
     local life = life_of(cell) + extra_ms
@@ -270,6 +270,7 @@ local function cell_book(now)
       life = max(1, ceil((cell.log_expires - now) / 1000))
     end
     redis.call('SET', cell.key, pack_cell(cell), 'PX', life)
+    if cell.drops_log then redis.call('DEL', cell.key .. ':log') end
   end
 
   return {

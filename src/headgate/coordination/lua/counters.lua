@@ -124,8 +124,13 @@ local function renew(cell, arguments)
   tell(granted, kept, again, leasing.outstanding(ledger))
 end
 
+-- Holds that ended in this batch. They are removed when all else is written: a server that is out of memory
+-- refuses to write and does not refuse to remove.
+local ended = {}
+
 local function reserve(levels, arguments)
   local cost, hold_key, index_key, id, ttl, payload = unpack(arguments)
+  if book.is_error(redis.pcall('ZSCORE', KEYS[index_key], id)) then error({unreadable = true}) end
   if not check(levels, cost, true) then return end
   local expires = now + ttl
   -- A day longer than it lasts, so that whoever releases it finds what to release.
@@ -136,7 +141,7 @@ end
 
 local function settle(levels, arguments)
   local actual, hold_key, index_key, id, if_due = unpack(arguments)
-  local packed = redis.pcall('GET', KEYS[hold_key])
+  local packed = not ended[KEYS[hold_key]] and redis.pcall('GET', KEYS[hold_key])
   if book.is_error(packed) then error({unreadable = true}) end
   local granted_at, expires, cost
   if packed then
@@ -162,8 +167,7 @@ local function settle(levels, arguments)
       pay(cell, actual - cost)
     end
   end
-  redis.call('DEL', KEYS[hold_key])
-  redis.call('ZREM', KEYS[index_key], id)
+  ended[KEYS[hold_key]] = {KEYS[index_key], id}
   if is_over and not if_due then tell(UNKNOWN_HOLD) else tell_standings(levels) end
 end
 
@@ -282,6 +286,10 @@ while at <= count do
 end
 for _, cell in ipairs(order) do
   if cell.is_dirty and not cell.bad then book.write_cell(cell, extra_ms) end
+end
+for hold_key, place in pairs(ended) do
+  redis.call('DEL', hold_key)
+  redis.pcall('ZREM', place[1], place[2])
 end
 for place = #out, last + 1, -1 do out[place] = nil end
 return cmsgpack.pack(out)
