@@ -114,11 +114,19 @@ class Agenda:
         self._number: i64 = 0
         self._alarm_at: i64 = 0
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def enter(self, shared: SharedLimit, lease: Lease, at: i64) -> None:
         """Look at a lease then, if that is not to be done earlier anyway."""
         if lease.is_forgotten or (lease.look_at != 0 and lease.look_at <= at):
             return
+        if lease.last_look_at != 0 and lease.last_look_at <= at:
+            # An entry from before it was to be looked at earlier: it will do, and entries do not pile up.
+            lease.look_at = lease.last_look_at
+            return
         lease.look_at = at
+        lease.last_look_at = max(at, lease.last_look_at)
         self._number += 1
         heappush(self._entries, (at, self._number, shared, lease))
         self._set_alarm(at)
@@ -141,6 +149,8 @@ class Agenda:
                 break
             heappop(self._entries)
             left -= 1
+            if lease.last_look_at == at:
+                lease.last_look_at = 0
             if lease.look_at == at and not lease.is_forgotten:
                 lease.look_at = 0
                 self._look(shared, lease, now)

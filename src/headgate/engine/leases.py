@@ -76,6 +76,7 @@ class Lease:
         flight: the message on its way; None when there is none.
         waiters: requests that wait for tokens, the first come first.
         look_at: when it is to be looked at next; 0 for never.
+        last_look_at: the last moment for which it is in the agenda; 0 for none.
         is_forgotten: it is no longer kept.
     """
 
@@ -103,6 +104,7 @@ class Lease:
         self.flight: RenewFlight | None = None
         self.waiters: list[Request] = []
         self.look_at: i64 = 0
+        self.last_look_at: i64 = 0
         self.quiet_since: i64 = now
         self.is_forgotten = False
 

@@ -75,7 +75,7 @@ class Renewals:
             self.refused += 1
             return None
         lease = self.book.enter(shared, key, now)
-        self._look_later(shared, lease, now + shared.ttl_ns)
+        self._look_later(shared, lease, now + shared.ttl_ns // 2)
         return lease
 
     def _make_room(self, now: i64) -> bool:

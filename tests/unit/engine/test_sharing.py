@@ -621,6 +621,14 @@ class TestRoom:
         assert not any(bench.begin(key=f"k{number}").allowed for number in range(10))
         assert bench.sharing.status().keys_refused == 100
 
+    def test_a_key_at_its_limit_does_not_fill_the_agenda(self):
+        bench = Bench({**LEASED, "lease": {"ttl": "1h"}})
+        bench.post.is_instant = True
+        for _ in range(5000):
+            bench.check()
+            bench.post.advance(MS)
+        assert len(bench.sharing.renewals._agenda) <= 4
+
     def test_debts_are_bounded_too(self):
         bench = Bench(STRICT, max_owed=10)
         bench.begin()
