@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from binascii import crc_hqx
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, final
 from zlib import crc32
@@ -176,20 +177,17 @@ class RedisClusterPlaces:
         return await self._release(due[:most]) if due else 0
 
     async def ping(self) -> None:
-        """See `Places`: one of the servers is enough."""
+        """See `Places`: one of the servers is enough. All that are there have the script afterwards."""
         with store_errors(_WHAT):
             await self._client.initialize()
-            replies = await asyncio.gather(
-                *(
-                    self._client.execute_command("PING", target_nodes=node)
-                    for node in self._client.get_primaries()
-                ),
-                return_exceptions=True,
-            )
-            for reply in replies:
-                if not isinstance(reply, BaseException):
-                    return
-            raise replies[0] if replies else OSError("the cluster has no server")
+        by_server: dict[str, int] = {}
+        for place, tag in enumerate(self._tags):
+            with suppress(Exception):  # nobody has the slot at present
+                by_server.setdefault(self._client.get_node_from_key(tag).name, place)
+        batches = [(place, self._wires[place].due(1, self.now_us)) for place in by_server.values()]
+        replies = await self._run(batches)
+        if all(isinstance(reply, Exception) for reply in replies):
+            raise StoreUnavailable(f"{_WHAT} did not answer: no server of the cluster did")
 
     async def close(self) -> None:
         """See `Places`."""
