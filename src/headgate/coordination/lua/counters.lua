@@ -130,7 +130,7 @@ local ended = {}
 
 local function reserve(levels, arguments)
   local cost, hold_key, index_key, id, ttl, payload = unpack(arguments)
-  if book.is_error(redis.pcall('ZSCORE', KEYS[index_key], id)) then error({unreadable = true}) end
+  if book.is_error(redis.pcall('ZRANGEBYSCORE', KEYS[index_key], 1, 0)) then error({unreadable = true}) end
   if not check(levels, cost, true) then return end
   local expires = now + ttl
   -- A day longer than it lasts, so that whoever releases it finds what to release.
