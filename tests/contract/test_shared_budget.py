@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import os
 import signal
@@ -15,7 +16,7 @@ import pytest
 
 from headgate.clock import SystemClock
 from headgate.coordination.memory_counters import MemoryCounters
-from headgate.errors import InvalidInput
+from headgate.errors import ConfigurationError, InvalidInput
 from headgate.gates.loop_budget import LoopBudget
 from tests.support import servers
 from tests.support.waiting import eventually
@@ -123,6 +124,19 @@ def test_a_budget_that_nobody_shares_has_nothing_to_close():
 def test_settings_that_make_no_sense(options, words):
     with pytest.raises(InvalidInput, match=words):
         LoopBudget(1, **options)
+
+
+def test_without_what_it_takes_it_says_what_to_install(monkeypatch):
+    real = builtins.__import__
+
+    def without_msgspec(name, *rest):
+        if name in {"msgspec", "headgate.coordination.redis_counters"}:
+            raise ImportError(name, name="msgspec")
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without_msgspec)
+    with pytest.raises(ConfigurationError, match=r"need msgspec; .*headgate\[redis\]"):
+        LoopBudget(1, shared="redis://127.0.0.1", name="a")
 
 
 # --- processes --------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from headgate.coordination.own_loop import OwnLoop
 from headgate.coordination.redis_connections import RedisAddress, address_of
 from headgate.coordination.redis_counter_stores import counters_at
 from headgate.engine.counters import CounterStore
-from headgate.errors import HeadgateError, InvalidInput
+from headgate.errors import ConfigurationError, HeadgateError, InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -79,10 +79,18 @@ def open_counters(shared: object, cluster: str) -> CounterLink:
     with _lock:
         link = _links.get(name)
         if link is None:
-            store = counters_at(given, cluster) if isinstance(given, RedisAddress) else given
+            store = _opened(given, cluster) if isinstance(given, RedisAddress) else given
             link = _links[name] = CounterLink(name, store, opened=store is not shared)
         link.users += 1
         return link
+
+
+def _opened(address: RedisAddress, cluster: str) -> CounterStore:
+    try:
+        return counters_at(address, cluster)
+    except ImportError as error:
+        message = f"shared counters need {error.name}; pip install 'headgate[redis]'"
+        raise ConfigurationError(message) from error
 
 
 def _address(shared: object) -> RedisAddress:
