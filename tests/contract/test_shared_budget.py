@@ -113,6 +113,7 @@ def test_a_budget_that_nobody_shares_has_nothing_to_close():
     ("options", "words"),
     [
         ({"shared": "http://127.0.0.1", "name": "a"}, "shared must be an address"),
+        ({"limit": 1_000_001, "shared": "redis://127.0.0.1", "name": "a"}, "limit must be at most"),
         ({"shared": 7, "name": "a"}, "shared must be an address"),
         ({"shared": "redis://127.0.0.1"}, "name must be text"),
         ({"shared": "redis://127.0.0.1", "name": "a", "consistency": "local"}, "consistency must"),
@@ -123,7 +124,7 @@ def test_a_budget_that_nobody_shares_has_nothing_to_close():
 )
 def test_settings_that_make_no_sense(options, words):
     with pytest.raises(InvalidInput, match=words):
-        LoopBudget(1, **options)
+        LoopBudget(**{"limit": 1, **options})
 
 
 def test_without_what_it_takes_it_says_what_to_install(monkeypatch):

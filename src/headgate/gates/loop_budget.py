@@ -51,7 +51,7 @@ class LoopBudget:
     admit ``share`` of it more in some window.
 
     Args:
-        limit: iterations per window, 1 to 10^9.
+        limit: iterations per window, 1 to 10^9; 10^6 when shared.
         window: seconds, at most a year.
         first_backoff: seconds that the first pause takes at most.
         backoff_factor: by which pauses grow, 1 to 1000.

@@ -33,6 +33,8 @@ __all__ = ["SharedAllowance"]
 
 _log = logging.getLogger("headgate.cluster")
 
+_MOST_LIMIT: Final = 1_000_000
+"""The store keeps a log, of batches; but in the worst of cases each is of one."""
 _LEAST_HOLD_NS: Final = 20 * NS_PER_MS
 _LONGEST_HOLD_NS: Final = NS_PER_SECOND
 _HOLD_PART: Final = 10
@@ -79,6 +81,8 @@ class SharedAllowance:
     ) -> None:
         if consistency not in {"strict", "leased"}:
             raise InvalidInput(f"consistency must be strict or leased, got {consistency!r:.100}")
+        if limit > _MOST_LIMIT:
+            raise InvalidInput(f"the limit must be at most {_MOST_LIMIT} when shared, got {limit}")
         self.name = valid_name("name", name)
         hold_ns = min(max(window_ns // _HOLD_PART, _LEAST_HOLD_NS), _LONGEST_HOLD_NS)
         counted_ns = window_ns + hold_ns if consistency == "strict" else window_ns
