@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from headgate.coordination.counter_places import CONFIRM, HOLD_NS
 from headgate.coordination.redis_cluster_counters import (
     PLACES,
     RedisClusterPlaces,
     place_tags,
     redis_cluster_counters,
 )
-from headgate.coordination.spread_counters import CONFIRM, HOLD_NS, SpreadCounters
+from headgate.coordination.spread_counters import SpreadCounters
 from headgate.engine.counters import (
     CHECK,
     REFUND,
@@ -278,7 +279,7 @@ async def test_a_server_that_hangs_costs_no_more_than_the_timeout(redis_cluster)
             assert passes(two)
         finally:
             victim.resume()
-        # When it wakes it makes the reservation and cancels it, or the other way round: then it ends by itself.
+        # When it wakes it makes the reservation and cancels it; or the other way round: it ends by itself.
         for _ in range(2_000):
             _, answer = await store.ask([check(limit, a, cost=0), check(limit, b, cost=0)])
             if answer is not None and not store._tasks:

@@ -23,6 +23,7 @@ import msgspec
 
 from headgate.clock import NS_PER_SECOND, SystemClock
 from headgate.coordination.counter_limits import HeldLevel
+from headgate.coordination.counter_places import CANCEL, CONFIRM
 from headgate.coordination.counter_wire import CounterWire
 from headgate.coordination.redis_connections import (
     address_of,
@@ -31,7 +32,7 @@ from headgate.coordination.redis_connections import (
     store_errors,
 )
 from headgate.coordination.redis_counters import counter_script
-from headgate.coordination.spread_counters import CANCEL, CONFIRM, SpreadCounters
+from headgate.coordination.spread_counters import SpreadCounters
 from headgate.engine.counters import SETTLE, STORE_EPOCH_NS, UNREADABLE, Answer
 from headgate.errors import InvalidInput, StoreUnavailable
 

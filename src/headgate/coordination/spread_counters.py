@@ -17,9 +17,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from typing import TYPE_CHECKING, Final, Protocol, final
+from typing import TYPE_CHECKING, Final, final
 
 from headgate.clock import NS_PER_SECOND, SystemClock
+from headgate.coordination.counter_places import CANCEL, CONFIRM, HOLD_NS
 from headgate.engine.counters import (
     CHECK,
     RESERVE,
@@ -35,65 +36,34 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from headgate.clock import Clock
+    from headgate.coordination.counter_places import Places
     from headgate.engine.counters import Counter
 
-__all__ = ["CANCEL", "CONFIRM", "HOLD_NS", "Places", "SpreadCounters"]
+__all__ = ["SpreadCounters"]
 
 _log = logging.getLogger("headgate.coordination")
 
-CONFIRM: Final = 16
-"""A kind of question to a place: end a hold, and leave spent what it spent."""
-CANCEL: Final = 17
-"""A kind of question to a place: end a hold, and give back on these levels what it spent."""
-HOLD_NS: Final = 10 * NS_PER_SECOND
-"""After which what was reserved for a question is released by itself."""
-
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
-
-
-class Places(Protocol):
-    """Where counters live."""
-
-    def place_of(self, key: str) -> int:
-        """The place of a key."""
-
-    async def ask(
-        self, asked: Mapping[int, Sequence[Question]]
-    ) -> Mapping[int, Sequence[Answer | None]]:
-        """Ask each place; None for a question of which it is not known what became of it.
-
-        A `SETTLE` names no levels: the place knows them from the hold.
-        """
-
-    async def note(self, holds: Mapping[str, tuple[Sequence[int], int]]) -> set[str]:
-        """Note for each hold the places of its levels, for so many microseconds; those that were noted."""
-
-    async def find(self, holds: Sequence[str]) -> dict[str, Sequence[int] | None]:
-        """What was noted for these holds, None for nothing; one that cannot be found out is left out."""
-
-    async def leases(self, counter: Counter, key: str) -> list[tuple[str, int, int]]:
-        """See `CounterStore`."""
-
-    async def release_expired(self, most: int) -> int:
-        """See `CounterStore`."""
-
-    async def ping(self) -> None:
-        """See `CounterStore`."""
-
-    async def close(self) -> None:
-        """See `CounterStore`."""
+_MOST_REMEMBERED: Final = 100_000
 
 
 @final
 class _Split:
     """A question, and where each of its levels lives."""
 
-    __slots__ = ("at", "hold", "parts", "question")
+    __slots__ = ("at", "granted_at", "hold", "parts", "question")
 
-    def __init__(self, question: Question, where: Sequence[int], hold: str) -> None:
+    def __init__(
+        self,
+        question: Question,
+        where: Sequence[int],
+        hold: str,
+        granted_at: Mapping[tuple[int, int], int],
+    ) -> None:
         self.question = question
         self.hold = hold
+        self.granted_at = granted_at
         self.parts: dict[int, list[int]] = {}
         for level, place in enumerate(where):
             self.parts.setdefault(place, []).append(level)
@@ -116,7 +86,7 @@ class _Split:
             kind,
             levels,
             question.cost,
-            question.granted_at_us,
+            self.granted_at.get((place, question.granted_at_us), question.granted_at_us),
             question.lease,
             question.hold,
             question.ttl_us,
@@ -172,6 +142,8 @@ class SpreadCounters:
         self._run = secrets.token_hex(8)
         self._number = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        # (place, the moment that an answer gave) -> when it was granted there; see `_remember`.
+        self._granted_at: dict[tuple[int, int], int] = {}
         self.split = 0
         self.cancelled = 0
         self.abandoned = 0
@@ -238,10 +210,10 @@ class SpreadCounters:
         """None for a `SETTLE` of a hold that is nowhere, or nobody knows where."""
         if question.kind == SETTLE:
             where = found.get(question.hold)
-            return _Split(question, where, question.hold) if where else None
+            return _Split(question, where, question.hold, {}) if where else None
         places = [self._places.place_of(key) for _, key in question.levels]
         hold = question.hold
-        split = _Split(question, places, hold)
+        split = _Split(question, places, hold, self._granted_at)
         if len(split.parts) > 1:
             self.split += 1
             if split.is_tentative:
@@ -287,7 +259,19 @@ class SpreadCounters:
                 for standing in known[place].standings:
                     standing.remaining += split.question.cost  # it is about to be given back
             self._cancel(split, admitted)
-        return _combined(split, known)
+        answer = _combined(split, known)
+        if kind == CHECK and len(admitted) == len(known):
+            self._remember(known, answer.at_us)
+        return answer
+
+    def _remember(self, parts: Mapping[int, Answer], at_us: int) -> None:
+        """An answer gives one moment, and each place granted at its own: a refund must name that one."""
+        granted_at = self._granted_at
+        for place, part in parts.items():
+            if part.at_us != at_us:
+                granted_at[(place, at_us)] = part.at_us
+        while len(granted_at) > _MOST_REMEMBERED:
+            del granted_at[next(iter(granted_at))]
 
     async def _confirm(self, splits: Iterable[_Split]) -> None:
         """All have admitted it. What cannot be confirmed now is confirmed later."""
@@ -368,7 +352,7 @@ def _places_by_level(split: _Split) -> list[int]:
 
 
 def _at_us(parts: Mapping[int, Answer]) -> int:
-    """The earliest: a refund that names it gives back too little at worst, never too much."""
+    """The earliest: a refund that names it, elsewhere, gives back too little at worst, never too much."""
     return min(part.at_us for part in parts.values())
 
 

@@ -7,7 +7,8 @@ import random
 
 import pytest
 
-from headgate.coordination.spread_counters import CANCEL, CONFIRM, HOLD_NS, SpreadCounters
+from headgate.coordination.counter_places import CANCEL, CONFIRM, HOLD_NS
+from headgate.coordination.spread_counters import SpreadCounters
 from headgate.engine.counters import (
     CHECK,
     PEEK,
@@ -309,6 +310,33 @@ async def test_permits_stay_out_until_they_are_given_back(clock):
     assert places.left(permits, "a") == 1
     await store.ask([Question(REFUND, levels, 1, answer.at_us)])
     assert [places.left(permits, "a"), places.left(limit, "b")] == [2, 10]
+    await store.close()
+
+
+@virtual
+async def test_a_refund_names_the_moment_of_each_place(clock):
+    places = MemoryPlaces(clock)
+    permits = counter(2, algorithm="concurrency", name="p")
+    store = SpreadCounters(places, clock)
+    ahead = {ord("a"): 7, ord("b"): 0, ord("c"): 300}
+    places.now_us = lambda place=None: 1_000_000 + clock.now_ns() // 1000 + ahead.get(place, 0)
+    carry_out, now_us = places.carry_out, places.now_us
+
+    def by_its_own_clock(place, question):
+        places.now_us = lambda: now_us(place)
+        return carry_out(place, question)
+
+    places.carry_out = by_its_own_clock
+    levels = [(permits, key) for key in "abc"]
+    (answer,) = await store.ask([Question(CHECK, levels, 1)])
+    await clock.sleep_async(1)
+    for level in levels:
+        await store.ask([Question(REFUND, [level], 1, answer.at_us)])
+    for place in map(ord, "abc"):
+        (left,) = (
+            carry_out(place, Question(PEEK, [(permits, chr(place))], 1)).standings[0].remaining,
+        )
+        assert left == 2
     await store.close()
 
 
