@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from benchmarks.processes import Running
 
 CONNECTIONS = 32
-KEYS = {"one hot key": 1, "1,000 keys": 1_000}
+KEYS = {"one hot key": 1, "100 keys": 100, "1,000 keys": 1_000}
 LEAST_SCALING = 1.8
 WARM_SECONDS = 3
 _WORKER = "headgate.server.worker"
