@@ -128,6 +128,7 @@ async def test_agreement(address):
     await backend.close()
 
 
+@pytest.mark.slow
 async def test_a_cluster(redis_cluster):
     for node in redis_cluster.nodes:
         node.command("ACL", "SETUSER", "headgate", *rules())

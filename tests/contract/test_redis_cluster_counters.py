@@ -30,7 +30,7 @@ from headgate.errors import InvalidInput, StoreUnavailable
 from tests.support.counters import check, counter, left, passes
 from tests.support.valkeys import valkey_cluster, wait_until
 
-pytestmark = pytest.mark.needs_redis
+pytestmark = [pytest.mark.needs_redis, pytest.mark.slow]
 SECOND = 1_000_000_000
 
 
@@ -193,7 +193,6 @@ async def test_who_is_greeted_has_the_script(redis_cluster):
         assert [node.command("SCRIPT", "EXISTS", sha) for node in redis_cluster.nodes] == [[1]] * 3
 
 
-@pytest.mark.slow
 async def test_a_slot_that_moves_keeps_its_counts(redis_cluster):
     first, second, _ = redis_cluster.nodes
     async with opened(redis_cluster) as (store, places):
@@ -220,7 +219,6 @@ async def test_a_slot_that_moves_keeps_its_counts(redis_cluster):
             redis_cluster.end_move(slot, first)
 
 
-@pytest.mark.slow
 async def test_a_server_is_killed_before_between_and_after_the_steps(tmp_path):
     limit = counter(100, "1h")
     with valkey_cluster(tmp_path) as cluster:

@@ -19,7 +19,7 @@ from tests.support.fault_proxy import fault_proxy
 from tests.support.servers import HOST
 from tests.support.valkeys import TLS, sentinel_group, tls_valkey, valkey
 
-pytestmark = pytest.mark.needs_redis
+pytestmark = [pytest.mark.needs_redis, pytest.mark.slow]
 MS = 1_000_000
 SECOND = 1_000 * MS
 LOOKS = 5_000
@@ -176,7 +176,6 @@ async def test_connections_that_were_reset_are_made_anew(killable):
             assert await seconds_of_failing(store, check(limit, "k")) < AT_ONCE
 
 
-@pytest.mark.slow
 async def test_the_primary_is_killed_and_the_replica_takes_over(tmp_path):
     limit = counter(1_000, "1h")
     with sentinel_group(tmp_path) as group:
