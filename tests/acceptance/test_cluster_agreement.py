@@ -151,3 +151,26 @@ def test_readiness_says_how_the_cluster_stands_and_does_not_depend_on_it(
             own.start()
             eventually(lambda: node.get("/readyz").status == 200)
             eventually(lambda: _limit(node) == 3, 2)
+
+
+def test_a_policy_of_a_newer_version_is_skipped_and_the_others_are_not(
+    etcd: EtcdCluster, tmp_path: Path
+) -> None:
+    settings = {"etcd_endpoints": etcd.endpoints, "cluster": "newer"}
+    with nodes(tmp_path, "a", **settings) as (node,):
+        assert node.post("/api/v1/policies", {**POLICY, "name": "z"}).status == 201
+        assert node.post("/api/v1/policies", POLICY).status == 201
+        records = node.running.context.store._store._records
+        kept = records.get(("policies", "api"))
+        odd = kept.text.replace('"limit":3', '"limit":"three"')
+        assert odd != kept.text
+        assert records.change({}, {("policies", "api"): odd})
+        changed = {**POLICY, "name": "z", "limit": 9}
+        desk = node.running.context.policies
+        assert node.request("PUT", "/api/v1/policies/z", changed).status == 200
+        eventually(lambda: desk._broken)
+        levels = node.post("/api/v1/check", {"key": "k"}).json["levels"]
+        assert {level["policy"]: level["limit"] for level in levels} == {"api": 3, "z": 9}
+    with nodes(tmp_path / "other", "b", **settings) as (node,):
+        assert node.get("/readyz").status == 200
+        assert node.post("/api/v1/check", {"key": "k"}).json["limit"] == 9

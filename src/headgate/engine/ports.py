@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, final
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
     from typing import Self
@@ -78,6 +78,12 @@ class PolicyStore(Protocol):
 
     def list(self) -> Sequence[StoredPolicy]:
         """All policies, in the order of their names."""
+
+    def readable(self) -> tuple[Sequence[StoredPolicy], Mapping[str, str]]:
+        """`list`, except that what cannot be read comes by its name, with the reason, and not as an error.
+
+        A newer Headgate may have written it for nodes that will be renewed later.
+        """
 
     def get(self, name: str) -> StoredPolicy:
         """One policy; raises `NotFound`."""

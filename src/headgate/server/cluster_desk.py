@@ -26,6 +26,7 @@ __all__ = ["ClusterDesk"]
 _log = logging.getLogger("headgate.server")
 _TEND_SECONDS: Final = 0.25
 _AGAIN_SECONDS: Final = 0.25
+_LATEST_SECONDS: Final = 5.0
 _LEAVE_SECONDS: Final = 2.0
 _GREET_SECONDS: Final = 2.0
 
@@ -158,10 +159,22 @@ class ClusterDesk:
 
     async def _follow(self) -> None:
         # What was read at the start may be older than the first sign of a change, so that one counts, too.
-        async for _ in self.cluster.agreement.changes():
-            self.changes += 1
-            while not await self.read_again():
-                await _pause(_AGAIN_SECONDS)
+        while True:
+            try:
+                async for _ in self.cluster.agreement.changes():
+                    self.changes += 1
+                    await self._keep_reading()
+                return  # the agreement is closed
+            except Exception:  # noqa: BLE001 - a node that no longer follows would be wrong for ever
+                _log.exception("a defect: following the other nodes failed; it is begun anew")
+                await _pause(_LATEST_SECONDS)
+
+    async def _keep_reading(self) -> None:
+        """Read until all could be read, less and less often."""
+        pause = _AGAIN_SECONDS
+        while not await self.read_again():
+            await _pause(pause)
+            pause = min(2 * pause, _LATEST_SECONDS)
 
     async def _tend(self) -> None:
         """What has to be looked at now and then, by this node or, if it leads, for all."""

@@ -52,6 +52,7 @@ class PolicyDesk:
         self._store = store
         self._one_at_a_time = asyncio.Lock()
         self.versions = dict(versions or {})
+        self._broken: dict[str, str] = {}
         self.announce: Callable[[], Awaitable[None]] = _nobody
 
     async def list(self) -> Sequence[StoredPolicy]:
@@ -142,8 +143,9 @@ class PolicyDesk:
             StoreUnavailable: it does not answer; the engine goes on as it is.
         """
         async with self._one_at_a_time:
-            stored = await asyncio.to_thread(self._store.list)
-            there = {one.policy.name for one in stored}
+            stored, broken = await asyncio.to_thread(self._store.readable)
+            self._tell_of(broken)
+            there = {*broken, *(one.policy.name for one in stored)}
             gone = [name for name in self.versions if name not in there]
             newer = [one for one in stored if self.versions.get(one.policy.name) != one.version]
             for name in gone:
@@ -151,6 +153,13 @@ class PolicyDesk:
             for one in newer:
                 self._take(one)
             return [*gone, *(one.policy.name for one in newer)]
+
+    def _tell_of(self, broken: Mapping[str, str]) -> None:
+        """Once of each: what was in force of these names stays so."""
+        for name, why in broken.items():
+            if self._broken.get(name) != why:
+                _log.error("the policy %r was left as it is: %s", name, why)
+        self._broken = dict(broken)
 
     def _take(self, stored: StoredPolicy) -> None:
         """Put in force what another node wrote. If it cannot be, what was in force before stays so."""

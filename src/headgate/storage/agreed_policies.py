@@ -10,12 +10,13 @@ import json
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 from headgate.engine.ports import PolicyChange, StoredPolicy
 from headgate.errors import StoreUnavailable
 from headgate.storage.agreed_records import opened, until_made
-from headgate.storage.documents import encode, read_policy, utc_now
+from headgate.storage.documents import encode, read_policy, read_those, utc_now
 from headgate.storage.refusals import (
     check_names_differ,
     check_same_name,
@@ -74,6 +75,10 @@ class AgreedPolicies:
     def list(self) -> Sequence[StoredPolicy]:
         kept = {record.name: _kept(record) for record in self._records.list(_FOLDER)}
         return [_stored(name, kept[name]) for name in sorted(kept) if kept[name].document]
+
+    def readable(self) -> tuple[Sequence[StoredPolicy], Mapping[str, str]]:
+        records = sorted(self._records.list(_FOLDER), key=lambda record: record.name)
+        return read_those((record.name, partial(_read, record)) for record in records)
 
     def get(self, name: str) -> StoredPolicy:
         return _stored(name, self._find(name))
@@ -213,6 +218,12 @@ def _kept(record: Record) -> _Kept:
         )
     except KeyError as error:
         raise _unreadable(record.name) from error
+
+
+def _read(record: Record) -> StoredPolicy | None:
+    """The policy of a record; None when it was deleted."""
+    kept = _kept(record)
+    return _stored(record.name, kept) if kept.document else None
 
 
 def _stored(name: str, kept: _Kept) -> StoredPolicy:

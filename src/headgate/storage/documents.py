@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 from headgate.errors import InvalidInput, StoreUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from headgate.clock import Clock
+    from headgate.engine.ports import StoredPolicy
     from headgate.policy.model import Policy
 
 __all__ = ["encode", "read_policy", "read_setting", "utc_now"]
@@ -46,6 +49,23 @@ def read_policy(name: str, text: str) -> Policy:
             "(a newer Headgate may have written it)"
         )
         raise StoreUnavailable(message, name=name) from error
+
+
+def read_those(
+    readers: Iterable[tuple[str, Callable[[], StoredPolicy | None]]],
+) -> tuple[list[StoredPolicy], dict[str, str]]:
+    """What the readers read, and by name why some could not; see `PolicyStore.readable`."""
+    found: list[StoredPolicy] = []
+    broken: dict[str, str] = {}
+    for name, read in readers:
+        try:
+            one = read()
+        except StoreUnavailable as error:
+            broken[name] = error.message
+        else:
+            if one is not None:
+                found.append(one)
+    return found, broken
 
 
 def read_setting(name: str, text: str) -> dict[str, Any]:

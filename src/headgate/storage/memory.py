@@ -23,7 +23,7 @@ from headgate.storage.refusals import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
     from typing import Self
@@ -91,6 +91,9 @@ class _Policies:
     def list(self) -> Sequence[StoredPolicy]:
         with self._gate:
             return [self._policies[name] for name in sorted(self._policies)]
+
+    def readable(self) -> tuple[Sequence[StoredPolicy], Mapping[str, str]]:
+        return self.list(), {}
 
     def get(self, name: str) -> StoredPolicy:
         with self._gate:

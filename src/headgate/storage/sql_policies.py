@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from headgate.engine.ports import PolicyChange, StoredPolicy
-from headgate.storage.documents import encode, read_policy, utc_now
+from headgate.storage.documents import encode, read_policy, read_those, utc_now
 from headgate.storage.refusals import (
     check_names_differ,
     check_same_name,
@@ -47,6 +48,12 @@ class SqlPolicies:
             rows = connection.execute(select(POLICIES)).all()
         # Sorted here: databases sort text by their own collation, and the answers must not differ.
         return [_stored(row) for row in sorted(rows, key=lambda row: row.name)]
+
+    def readable(self) -> tuple[Sequence[StoredPolicy], Mapping[str, str]]:
+        with self._database.reading() as connection:
+            rows = connection.execute(select(POLICIES)).all()
+        ordered = sorted(rows, key=lambda row: row.name)
+        return read_those((row.name, partial(_stored, row)) for row in ordered)
 
     def get(self, name: str) -> StoredPolicy:
         with self._database.reading() as connection:

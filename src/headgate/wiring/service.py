@@ -16,11 +16,11 @@ from headgate.errors import ConfigurationError, StoreUnavailable
 from headgate.storage import load_snapshot, open_store, save_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from headgate.clock import Clock
-    from headgate.engine.ports import Store
+    from headgate.engine.ports import Store, StoredPolicy
     from headgate.settings import Settings
 
 __all__ = [
@@ -96,7 +96,7 @@ def wire(
         share(engine)
     versions: dict[str, int] = {}
     try:
-        for stored in store.policies.list():
+        for stored in _those_of(store, is_agreed=is_agreed):
             engine.set_policy(stored.policy, stored.version)
             versions[stored.policy.name] = stored.version
     except StoreUnavailable as error:
@@ -105,6 +105,16 @@ def wire(
         _log.warning("the policies could not be read yet: %s", error)
         return Wired(engine, top_keys)
     return Wired(engine, top_keys, versions)
+
+
+def _those_of(store: Store, *, is_agreed: bool) -> Sequence[StoredPolicy]:
+    """The stored policies. Of its own a node must be able to read every one, or its limit would be gone."""
+    if not is_agreed:
+        return store.policies.list()
+    stored, broken = store.policies.readable()
+    for name, why in broken.items():
+        _log.error("the policy %r is not in force: %s", name, why)
+    return stored
 
 
 def read_snapshot(settings: Settings) -> dict[str, Any] | None:

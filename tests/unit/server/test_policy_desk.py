@@ -83,3 +83,21 @@ async def test_every_change_is_announced(store: Store) -> None:
     await desk.apply([{"name": "p", "limit": 3, "window": "1m"}], "")
     await desk.delete("p", "")
     assert [one.get("p") for one in told] == [1, 2, 3, None]
+
+
+async def test_what_cannot_be_read_stays_in_force_as_it_was(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(ManualClock())
+    desk = PolicyDesk(engine, store.policies)
+    store.policies.apply([policy("new"), policy("old")])
+    await desk.reload()
+    stored = store.policies.list()
+    monkeypatch.setattr(
+        type(store.policies), "readable", lambda self: (stored[:1], {"old": "of a newer version"})
+    )
+    with caplog.at_level(logging.ERROR):
+        assert await desk.reload() == []
+        assert await desk.reload() == []
+    assert engine.policy("old") is not None
+    assert caplog.text.count("of a newer version") == 1
