@@ -180,14 +180,21 @@ class ClusterDesk:
         """What has to be looked at now and then, by this node or, if it leads, for all."""
         while True:
             await _pause(_TEND_SECONDS)
-            self._look_at_trouble()
-            if self.leads != self._leads:
-                self._leads = self.leads
-                if self.is_clustered:
-                    _log.info("this node %s", "leads now" if self._leads else "leads no longer")
-            if self._leads and self.cluster.counters is not None:
-                with contextlib.suppress(HeadgateError):
-                    await self.cluster.counters.release_expired()
+            try:
+                await self._look_after()
+            except Exception:  # noqa: BLE001 - whatever it is, it is looked after again
+                _log.exception("a defect: looking after the cluster failed; it is tried again")
+                await _pause(_LATEST_SECONDS)
+
+    async def _look_after(self) -> None:
+        self._look_at_trouble()
+        if self.leads != self._leads:
+            self._leads = self.leads
+            if self.is_clustered:
+                _log.info("this node %s", "leads now" if self._leads else "leads no longer")
+        if self._leads and self.cluster.counters is not None:
+            with contextlib.suppress(HeadgateError):
+                await self.cluster.counters.release_expired()
 
     def _look_at_trouble(self) -> None:
         trouble = self.cluster.agreement.trouble
