@@ -32,7 +32,8 @@ DELAY = 0.005
 MOST_ADDED_MS = 1.0
 KEYS = 50
 LIMIT = 1_000  # a second and key
-RATES = {"in the process": 20_000.0, "over HTTP": 5_000.0}
+RATES = {"in the process": 10_000.0, "over HTTP": 5_000.0}
+WARM_SECONDS = 0.7
 CONSISTENCIES = ("local", "leased", "strict")
 SHARES = (0.5, 0.99, 0.999, 1.0)
 
@@ -86,11 +87,10 @@ class Asked:
 async def in_process(url: str, seconds: float, passes: int) -> dict[str, list[list[int]]]:
     found: dict[str, list[list[int]]] = {name: [] for name in CONSISTENCIES}
     async with shared_engine(url, policies()) as shared:
-        for name in CONSISTENCIES:
-            await Asked(shared.engine, name, RATES["in the process"]).run(0.5)
         for number in range(passes):
             for name in CONSISTENCIES:
                 progress(f"in the process, pass {number + 1}: {name}")
+                await Asked(shared.engine, name, RATES["in the process"]).run(WARM_SECONDS)
                 asked = Asked(shared.engine, name, RATES["in the process"])
                 found[name].append(await asked.run(seconds))
     return found
@@ -101,11 +101,10 @@ def over_http(url: str, seconds: float, passes: int) -> dict[str, list[list[int]
     with headgate(redis_url=url) as server:
         for policy in policies():
             server.set_policy(policy)
-        for name in CONSISTENCIES:
-            ask_http(server, name, 0.5)
         for number in range(passes):
             for name in CONSISTENCIES:
                 progress(f"over HTTP, pass {number + 1}: {name}")
+                ask_http(server, name, WARM_SECONDS)
                 found[name].append(ask_http(server, name, seconds))
     return found
 

@@ -119,6 +119,7 @@ def test_an_outage_is_told_from_what_was_recorded():
     seen = cluster_failure.outage([{"streams": [stream]}], 0, 1.0, 2.0, 4.0)
     assert seen.slowest == pytest.approx(1.0)
     assert seen.recovery == pytest.approx(0.5)
+    assert cluster_failure.recovered([1] * 30) == 30
     assert (seen.degraded, seen.longest_ms) == (100 * per_slot, 2.0)
 
 
