@@ -45,10 +45,10 @@ _MOST_LEASES: Final = 100_000
 _GREETING: Final = "headgate.greeting"
 _CONNECTIONS: Final = 2
 _HORIZON_NS: Final = 100_000_000
+_SAME_MACHINE: Final = 10
+"""How many times as long a store of the node's own may be silent: its death would be heard of at once."""
 _AMONG_WORKERS: Final = 5
 """How many times as long leases last among the processes of one node, which then seldom have to ask."""
-_AMONG_WORKERS: Final = 5
-"""How many times as long the leases of processes last that are one node, and die together or are replaced."""
 _ANYWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - not bound here: such a host is nobody's address
 
 
@@ -234,16 +234,16 @@ def _terms(
     settings: Settings, node: str, local_scope: str | None, *, has_rivals: bool
 ) -> SharingSettings:
     ttl_ns = round(settings.lease_seconds * NS_PER_SECOND)
+    deadline_ns = round(settings.store_deadline * NS_PER_SECOND)
     if not has_rivals:
         ttl_ns *= _AMONG_WORKERS
-    if not has_rivals:
-        ttl_ns *= _AMONG_WORKERS
+        deadline_ns *= _SAME_MACHINE
     return SharingSettings(
         # A process that starts anew knows nothing of the leases that it had: it is another one to the store.
         f"{node}/{secrets.token_hex(4)}",
         local_scope=local_scope,
         consistency="leased" if settings.consistency == "auto" else settings.consistency,
-        deadline_ns=round(settings.store_deadline * NS_PER_SECOND),
+        deadline_ns=deadline_ns,
         ttl_ns=ttl_ns,
         share=settings.lease_share,
         has_rivals=has_rivals,
