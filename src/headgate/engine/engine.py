@@ -189,8 +189,7 @@ class Engine:
             InvalidInput: the ttl is not above zero, or longer than 366 days.
             TooManyReservations: when too many holds are open.
         """
-        tokens = valid_cost(cost)
-        ttl = valid_ttl(ttl_ns)
+        tokens, ttl = valid_cost(cost), valid_ttl(ttl_ns)
         now = self._tick()
         self._book.require_room()
         keys = self._keys_for(attributes)
@@ -266,11 +265,9 @@ class Engine:
         tokens = cost if type(cost) is int and 0 <= cost <= MAX_COST else valid_cost(cost)
         now = self._tick()
         keys = self._keys_for(attributes)
-        return (
-            sharing.holds.peek(keys, tokens, now)
-            if is_shared(keys)
-            else self._ask(keys, tokens, now)
-        )
+        if not is_shared(keys):
+            return self._ask(keys, tokens, now)
+        return sharing.holds.peek(keys, tokens, now)
 
     def begin_refund(
         self, attributes: dict[str, str], cost: SupportsIndex
@@ -282,11 +279,9 @@ class Engine:
         tokens = valid_cost(cost)
         now = self._tick()
         keys = self._keys_for(attributes)
-        return (
-            sharing.holds.refund(keys, tokens, now)
-            if is_shared(keys)
-            else self.refund(attributes, cost)
-        )
+        if not is_shared(keys):
+            return self.refund(attributes, cost)
+        return sharing.holds.refund(keys, tokens, now)
 
     def begin_reserve(
         self, attributes: dict[str, str], cost: SupportsIndex, ttl_ns: SupportsIndex
@@ -295,8 +290,7 @@ class Engine:
         sharing = self._sharing
         if sharing is None:
             return self.reserve(attributes, cost, ttl_ns)
-        tokens = valid_cost(cost)
-        ttl = valid_ttl(ttl_ns)
+        tokens, ttl = valid_cost(cost), valid_ttl(ttl_ns)
         now = self._tick()
         keys = self._keys_for(attributes)
         if not is_shared(keys):
