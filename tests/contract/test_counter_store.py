@@ -189,6 +189,14 @@ async def test_every_algorithm_limits_refunds_and_recovers(rig, algorithm):
     assert await rig.left(counter) == 4
 
 
+@pytest.mark.parametrize("algorithm", ["token_bucket", "fixed_window", "sliding_window_log"])
+async def test_a_refund_by_who_never_heard_the_time_is_of_now(rig, algorithm):
+    counter = limit("5/min", algorithm, name=algorithm)
+    await rig.ask(*[check(counter)] * 4)
+    back = Question(REFUND, [(counter, "k")], 2)
+    assert (await rig.one(back)).standings[0].remaining == 3
+
+
 async def test_a_queue_tells_how_long_to_hold_back(rig):
     queue = limit("10/s burst 3", "leaky_bucket_queue")
     answers = await rig.ask(*[check(queue)] * 4)

@@ -132,7 +132,8 @@ class Question:
         kind: one of the constants above.
         levels: pairs of a counter and the key within it.
         cost: tokens; of a `SETTLE` the real cost, or -1 for the reserved one.
-        granted_at_us: of a `REFUND`: when it was spent, on the store's clock (`Answer.at_us`).
+        granted_at_us: of a `REFUND`: when it was spent, on the store's clock (`Answer.at_us`); 0 for now,
+            from a node that has never heard what time it is there.
         lease: of a `RENEW`.
         hold: of a `RESERVE` or `SETTLE`: the id.
         ttl_us: of a `RESERVE`.

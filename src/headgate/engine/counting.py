@@ -112,7 +112,7 @@ class Counting:
         cells = self._cells_of(question.levels, at_us)
         for cell in cells:
             if kind == REFUND:
-                _refund(cell, question.cost, question.granted_at_us, at_us)
+                _refund(cell, question.cost, question.granted_at_us or at_us, at_us)
             elif kind == PAY:
                 _pay(cell, question.cost, at_us)
         return Answer(at_us, _standings(cells, at_us))

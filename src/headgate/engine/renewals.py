@@ -164,6 +164,7 @@ class Renewals:
         self.renewed_count += 1
         if answer.failed:  # this key cannot be read there; others are not concerned
             self.release_waiters(lease, now)
+            self._look_later(shared, lease, now + shared.ttl_ns // 2)
             return
         held: i64 = answer.held
         granted: i64 = answer.granted
@@ -324,7 +325,7 @@ class Renewals:
             lease.renew_at = 0
         is_used = lease.asked > 0
         if lease.left > 0:
-            if is_used:
+            if is_used and shared.is_leased and not shared.is_gone:
                 self._send(shared, lease, 0, now)
             else:
                 self.give_back(shared, lease, now)
@@ -353,9 +354,8 @@ class Renewals:
         """The settings of a limit have changed: what is known of its keys no longer holds."""
         for lease in list(shared.leases.values()):
             lease.end_drought()
-            if shared.is_leased:
-                lease.low = lease.left
-            else:
+            lease.low = lease.left
+            if not shared.is_leased or lease.left > shared.bound:
                 self.give_back(shared, lease, now)
 
     def release(self, shared: SharedLimit, now: i64) -> None:

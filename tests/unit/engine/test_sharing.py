@@ -451,6 +451,15 @@ class TestRefundAndReserve:
         bench.settle(bench.engine.begin_refund({"key": "k"}, 3))
         assert bench.spent() == before - 3
 
+    def test_the_first_thing_that_a_node_hears_of_may_be_a_refund(self):
+        policy = {**STRICT, "window": "1h", "algorithm": "fixed_window"}
+        one = Bench(policy)
+        for _ in range(4):
+            one.check()
+        other = Bench(policy, clock=one.clock, counting=one.post.counting, node="b")
+        other.settle(other.engine.begin_refund({"key": "k"}, 3))
+        assert one.spent() == 1
+
     @pytest.mark.parametrize("policy", [STRICT, LEASED], ids=["strict", "leased"])
     @pytest.mark.parametrize(("cost", "spent"), [(None, 5), (2, 2), (0, 0), (7, 7)])
     def test_a_hold_is_settled_at_its_real_cost(self, policy, cost, spent):
@@ -564,6 +573,32 @@ class TestChanges:
         assert bench.held() == 0
         bench.check()
         assert kinds(bench)[-1] == CHECK
+
+    def test_what_is_on_its_way_when_it_becomes_strict_is_given_back_too(self):
+        bench = Bench(LEASED)
+        warm(bench)
+        while not bench.post.waiting:
+            bench.begin()
+        strict = {**LEASED, "window": "1s", "consistency": "strict"}
+        bench.engine.set_policy(Policy.from_dict(strict), 2)
+        bench.post.deliver()
+        assert bench.held() > 0
+        for _ in range(100):
+            bench.check()
+            bench.post.advance(20 * MS)
+        bench.post.deliver()
+        assert bench.held() == 0
+
+    def test_a_lease_above_what_may_be_held_now_is_given_back(self):
+        bench = Bench({**LEASED, "window": "1h", "algorithm": "fixed_window", "limit": 1000})
+        warm(bench)
+        assert bench.spent() > 10
+        lower = {**LEASED, "window": "1h", "algorithm": "fixed_window", "limit": 10}
+        bench.engine.set_policy(Policy.from_dict(lower), 2)
+        bench.post.deliver()
+        admitted = sum(bench.check().allowed for _ in range(50))
+        assert admitted <= 10
+        assert bench.held() <= 2
 
     def test_a_shared_policy_that_becomes_local_is_decided_here(self):
         bench = Bench(STRICT)

@@ -47,3 +47,14 @@ def test_neither_a_peek_nor_a_refund_nor_a_hold_stumbles_over_it(consistency):
     bench.post.advance(100 * MS)
     assert bench.sharing.status().owed == 0
     assert bench.sharing.health.is_up
+
+
+def test_its_record_is_forgotten_when_nobody_asks_any_more():
+    bench = Bench({"name": "api", "limit": 100, "consistency": "leased"})
+    bench.post.counting = Damaged(bench.post.counting)
+    bench.post.is_instant = True
+    for _ in range(300):
+        bench.check(key="bad")
+        bench.post.advance(10 * MS)
+    bench.post.advance(20 * SECOND)
+    assert bench.sharing.status().keys == 0

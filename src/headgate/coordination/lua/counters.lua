@@ -236,7 +236,8 @@ local function answer(kind, levels, first)
   local arguments = {}
   for place = 1, LENGTHS[kind] do arguments[place] = questions[first + place - 1] end
   if kind == REFUND then
-    for level = 1, levels do refund(held[level], arguments[1], arguments[2]) end
+    local granted_at = arguments[2] == 0 and now or arguments[2]
+    for level = 1, levels do refund(held[level], arguments[1], granted_at) end
     tell_standings(levels)
   elseif kind == PAY then
     for level = 1, levels do pay(held[level], arguments[1]) end
