@@ -120,8 +120,9 @@ def test_nodes_are_replaced_one_by_one(fleet: Fleet) -> None:
     # 503 is what a node says that is about to stop, to who asks anything but a check.
     assert 503 not in statuses
     for key, crowd in (("leased", leased), ("strict", strict)):
-        rest = exhaust(fleet.ports, key)
-        assert passed(crowd) + rest == LIMIT, key  # nothing was admitted twice, nothing was lost
+        rest, alone = exhaust(fleet.ports, key)
+        # Nothing was lost, and nothing was admitted twice, but what a busy machine made a node answer alone.
+        assert LIMIT <= passed(crowd) + rest <= LIMIT + alone + answered_alone(crowd), key
 
 
 def test_a_node_killed_with_leases_costs_no_more_than_they_were(fleet: Fleet) -> None:
@@ -138,18 +139,25 @@ def test_a_node_killed_with_leases_costs_no_more_than_they_were(fleet: Fleet) ->
         crowd[0].await_answers(100)
     # An answer that was on its way when the node was killed may have been a yes.
     lost = sum(len(one.cut_off) for one in crowd)
-    total = passed(crowd) + exhaust(fleet.ports, "leased")
-    assert LIMIT * 0.95 - lost <= total <= LIMIT
+    rest, alone = exhaust(fleet.ports, "leased")
+    total = passed(crowd) + rest
+    assert LIMIT * 0.95 - lost <= total <= LIMIT + alone + answered_alone(crowd)
 
 
-def exhaust(ports: list[int], key: str) -> int:
-    """Ask until all nodes say no for a while; how often they said yes."""
+def answered_alone(crowd: list[Caller]) -> int:
+    answers = (answer for one in crowd for answer in one.answers)
+    return sum(answer.get("x-headgate-degraded") is not None for answer in answers)
+
+
+def exhaust(ports: list[int], key: str) -> tuple[int, int]:
+    """Ask until all nodes say no for a while; how often they said yes, and answered without the store."""
     checks = [{"key": key}] * 50
-    total, silent = 0, 0
+    total, silent, alone = 0, 0, 0
     while silent < 4:
         before = total
         for port in ports:
             results = ask(port, "POST", "/api/v1/check:batch", {"checks": checks}).json["results"]
             total += sum(one["allowed"] for one in results)
+            alone += sum(one.get("degraded", False) for one in results)
         silent = 0 if total > before else silent + 1
-    return total
+    return total, alone
