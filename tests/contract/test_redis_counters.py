@@ -177,6 +177,7 @@ async def test_a_log_that_is_none_fails_alone(store, client, kind):
     assert [answer.failed for answer in answers] == [UNREADABLE, ""]
 
 
+@pytest.mark.slow
 async def test_no_damage_to_a_key_harms_others(store, client):
     uniform = random.Random(7)
     counter = limit()
@@ -224,6 +225,7 @@ async def test_a_hold_is_settled_once_in_a_batch_too(store):
     assert answers[0].standings[0].remaining == 7
 
 
+@pytest.mark.slow
 async def test_a_hold_outlives_a_settlement_that_there_was_no_memory_for(tmp_path):
     with servers.redis_server(tmp_path) as server:
         store = RedisCounters(f"redis://{servers.HOST}:{server.port}/0")
@@ -242,6 +244,7 @@ async def test_a_hold_outlives_a_settlement_that_there_was_no_memory_for(tmp_pat
         await store.close()
 
 
+@pytest.mark.slow
 async def test_a_large_log_is_searched_not_read(store, client):
     counter = limit("200000/hour", "sliding_window_log")
     store.now_us = 10**13

@@ -27,7 +27,7 @@ from headgate.engine.counting import Counting
 from headgate.policy.model import LimitSpec
 from headgate.rate import Rate
 
-pytestmark = pytest.mark.needs_redis
+pytestmark = [pytest.mark.needs_redis, pytest.mark.slow]
 
 SECOND = 10**6
 DAY = 86_400 * SECOND

@@ -40,6 +40,7 @@ def test_its_clock_is_the_wall():
     assert store.ask_now([check("k")])[0].at_us == 2_000_005
 
 
+@pytest.mark.slow
 def test_keys_that_say_nothing_are_forgotten():
     clock = ManualClock()
     store = MemoryCounters(clock)

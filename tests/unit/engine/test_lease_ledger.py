@@ -238,6 +238,7 @@ class TestFairness:
         assert 1_960 <= total + admitted <= 2_000 + 100
         assert admitted >= share * asked
 
+    @pytest.mark.slow
     def test_nodes_that_ask_alike_get_alike(self):
         key = Key("100/s burst 10", bound=1)
         admitted = dict.fromkeys("abcd", 0)
