@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import servers
-from tests.support.service import HOST, PATIENCE, Peer, ask, message
+from tests.support.service import HOST, PATIENCE, Peer, ask, message, process_service
 from tests.support.waiting import eventually
-from tests.support.workers import Caller, node_of_workers
+from tests.support.workers import Caller, Node, node_of_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from tests.support.workers import Node
 
 pytestmark = [
     pytest.mark.slow,  # each starts several processes
@@ -255,3 +253,27 @@ def is_well(peers: list[Peer]) -> bool:
         peer.send(message("POST", "/api/v1/check", b'{"key": "probe", "tokens": 0}'))
     answers = [peer.receive() for peer in peers]
     return not any(answer.get("x-headgate-degraded") for answer in answers)
+
+
+def test_workers_and_other_nodes_share_a_redis(tmp_path: Path) -> None:
+    with (
+        servers.redis_server(tmp_path / "redis") as redis,
+        node_of_workers(tmp_path / "many", redis_url=f"redis://{HOST}:{redis.port}") as many,
+        process_service(tmp_path / "one", redis_url=f"redis://{HOST}:{redis.port}") as one,
+    ):
+        assert many.valkey() == 0  # nothing private is started
+        add_policy(many)
+        eventually(lambda: in_force(Node(one)) == 1)
+        peers = [*spread(many, 4), *spread(Node(one), 2)]
+        admitted_exactly(peers, 60, CHECK, LIMIT)
+        close(peers)
+        members = ask(one.port, "GET", "/api/v1/cluster/members").json["members"]
+        assert len(members) == 3
+        before = many.workers()
+        many.server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "all workers were replaced" in many.server.log, 60)
+        assert not set(before) & set(many.workers())
+        assert ask(many.port, "POST", "/api/v1/check", {"key": "a"}).status == 429
+        assert many.stop() == 0
+        members = ask(one.port, "GET", "/api/v1/cluster/members").json["members"]
+        assert len(members) == 1
