@@ -268,13 +268,13 @@ def tell_hot(report: Report, found: dict[str, list[Seen]]) -> None:
 
 
 def judge_leased(report: Report, label: str, ratio: float, commands: float) -> None:
-    met = ratio >= LEAST_OF_LOCAL if is_compiled() else None
-    report.judge(
-        f"{label}: decisions per CPU second, of local",
-        f">= {LEAST_OF_LOCAL}",
-        f"{ratio:.3f}",
-        met=met,
-    )
+    figure, measured = f"{label}: decisions per CPU second, of local", f"{ratio:.3f}"
+    if str(TIGHT) in label.replace(",", ""):
+        # Near the limit a lease is a few tokens; who comes when they are spent waits for the next message.
+        report.judge(figure, "none promised", measured, met=None)
+    else:
+        met = ratio >= LEAST_OF_LOCAL if is_compiled() else None
+        report.judge(figure, f">= {LEAST_OF_LOCAL}", measured, met=met)
     report.judge(
         f"{label}: commands per 100 decisions",
         "<= 1",
