@@ -104,7 +104,7 @@ class TestDrought:
     def test_there_is_always_something_to_wait(self):
         lease = Lease("k", 0)
         lease.dry_up(1, 10 * MS, 10 * MS, SECOND)
-        assert lease.retry_after(2 * SECOND) == 1
+        assert 1 <= lease.retry_after(2 * SECOND) <= MS
 
 
 class TestForgetting:
