@@ -218,8 +218,7 @@ def aligned(admitted: Sequence[int], first: int, count: int, began_ns: int) -> l
     offset = -began_ns % 1_000_000_000 // SLOT_NS
     second = int(1 / SLOT)
     begins = range(offset + (first - offset + second - 1) // second * second, first + count, second)
-    found = [sum(admitted[at : at + second]) for at in begins if at + second <= first + count]
-    return found
+    return [sum(admitted[at : at + second]) for at in begins if at + second <= first + count]
 
 
 def tell(report: Report, outcomes: list[Outcome]) -> None:
