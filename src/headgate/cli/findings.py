@@ -44,7 +44,7 @@ EXTRAS: Final = {
     "httpx": ("httpx",),
     "lab": ("aiolimiter", "matplotlib", "plotext"),
     "monitor": ("psutil",),
-    "redis": ("redis",),
+    "redis": ("msgspec", "redis"),
 }
 """What each extra brings, by the names of the modules. A test holds this to pyproject.toml."""
 
