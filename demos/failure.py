@@ -104,9 +104,14 @@ async def disturb(cluster: LocalCluster, plan: Plan, moments: dict[str, float]) 
 
 
 def recovery(answers: list[Answer], back: float) -> float:
-    """Seconds from the return of the store to the last answer without it."""
-    late = [answer.at for answer in answers if answer.degraded and answer.at > back]
-    return max(late) - back if late else 0.0
+    """Seconds from the return of the store until a quarter of a second comes without degraded answers."""
+    late = sorted(answer.at for answer in answers if answer.degraded and answer.at > back)
+    begin = back
+    for moment in late:
+        if moment - begin >= BIN:
+            break
+        begin = moment
+    return begin - back
 
 
 def draw(askings: list[Asking], plan: Plan, moments: dict[str, float], path: Path) -> None:

@@ -66,3 +66,11 @@ def test_a_node_that_is_not_there_is_a_failure():
     assert asyncio.run(ask()) == [0.05]
     assert one.failures > 0
     assert one.answers == []
+
+
+def test_recovery_ends_with_the_first_quiet_quarter_of_a_second():
+    def answers(*moments: float) -> list[asking.Answer]:
+        return [asking.Answer(at, 0, "p", True, True, 0.0) for at in moments]
+
+    assert failure.recovery(answers(9.9), 10.0) == 0
+    assert failure.recovery(answers(10.1, 10.3, 12.0), 10.0) == pytest.approx(0.3)
