@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CLUSTER_SCOPE",
     "CONSISTENCIES",
+    "HORIZON_NS",
     "Courier",
     "LeaseView",
     "SharingFigures",
@@ -27,6 +28,10 @@ CONSISTENCIES: Final = ("strict", "leased", "local")
 """``strict``: one atomic question per decision. ``leased``: tokens drawn ahead. ``local``: not shared."""
 
 CLUSTER_SCOPE: Final = "cluster"
+
+HORIZON_NS: Final = 500_000_000
+"""How far ahead of need tokens are drawn: keys that are asked for now and then need few messages, and what is
+stranded is bounded in any case."""
 
 
 class Courier(Protocol):
@@ -80,7 +85,7 @@ class SharingSettings:
     deadline_ns: int = 20_000_000
     ttl_ns: int = 2_000_000_000
     share: float = 0.05
-    horizon_ns: int = 100_000_000
+    horizon_ns: int = HORIZON_NS
     has_rivals: bool = True
     max_records: int = 100_000
     max_owed: int = 100_000

@@ -18,7 +18,7 @@ from headgate.coordination.courier import Courier, CourierFigures
 from headgate.coordination.single_agreement import SingleAgreement
 from headgate.engine.counters import PEEK, Counter, Question
 from headgate.engine.sharing import Sharing, SharingStatus
-from headgate.engine.sharing_ports import SharingSettings
+from headgate.engine.sharing_ports import HORIZON_NS, SharingSettings
 from headgate.errors import ConfigurationError, InvalidInput
 from headgate.policy.model import Policy
 from headgate.wiring.agreement import open_agreement
@@ -44,7 +44,7 @@ __all__ = [
 _MOST_LEASES: Final = 100_000
 _GREETING: Final = "headgate.greeting"
 _CONNECTIONS: Final = 2
-_HORIZON_NS: Final = 100_000_000
+_HORIZON_NS: Final = 500_000_000
 _SAME_MACHINE: Final = 10
 """How many times as long a store of the node's own may be silent: its death would be heard of at once."""
 _AMONG_WORKERS: Final = 5
