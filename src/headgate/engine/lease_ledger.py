@@ -14,8 +14,8 @@ credit, and pays with it for all that it is granted::
 
 A node that is asked for less than ``L`` earns faster than it spends, so that its requests may come unevenly.
 One that took what nobody claimed is in debt, and cannot claim what is kept for others. For windows that end
-for all at once, the reserve also holds what the others will earn before the end. It is never more than half
-the capacity, or one token. So a node that asks little finds its share whenever it comes, and what nobody
+for all at once, the reserve also holds what the others will ask for before the end, or be entitled to within
+2 s when that is less. It is never more than half the capacity, or one token. So a node that asks little finds its share whenever it comes, and what nobody
 claims is anybody's.
 
 ``coordination/lua/ledger.lua`` is the same in the store's language, operation by operation; a property test
@@ -36,6 +36,7 @@ __all__ = ["Grant", "LeaseEntry", "LeaseLedger", "LeaseTerms"]
 _NS_PER_US: Final = 1_000
 _US_PER_SECOND: Final = 1_000_000
 _CREDIT_SECONDS: Final = 0.2
+_KEPT_SECONDS: Final = 2.0
 _MOST_DEMAND: Final = 1e15
 _LONGEST_FAIR_WAIT_US: Final = 3_600 * _US_PER_SECOND
 
@@ -267,7 +268,10 @@ class LeaseLedger:
         kept = 0.0
         for entry in self.entries:
             if entry is not own:
-                kept += max(0.0, entry.credit) + _share(entry, level) * seconds
+                # Nodes that all ask for much go on at the pace of their callers, as on one node: a limit of
+                # a day is not to be half kept back until the evening.
+                ahead = seconds if entry.demand < level else min(seconds, _KEPT_SECONDS)
+                kept += max(0.0, entry.credit) + _share(entry, level) * ahead
         return floor(min(kept, max(1.0, algorithm.capacity / 2)))
 
     def _most_ahead(

@@ -210,6 +210,15 @@ class TestFairness:
         # 10/s in all: 2 for the one and 8 for the other; 1 credit and 2/s * 5 s are kept.
         assert key.renew("heavy", need=100, demand=1000.0).granted == 89
 
+    def test_a_long_window_is_not_kept_back_from_nodes_that_all_ask_for_much(self):
+        key = Key("1000/day", "fixed_window", bound=1)
+        admitted = 0
+        for _ in range(340):  # 20/s of each: all together ask for hardly more than there is
+            key.at_us += SECOND // 20
+            for node in "abc":
+                admitted += key.renew(node, need=1, demand=20.0).granted
+        assert admitted == 1000
+
     @pytest.mark.parametrize(
         ("algorithm", "share"),
         [

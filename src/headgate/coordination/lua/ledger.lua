@@ -7,6 +7,7 @@ local NODE, SEQ, HELD, GRANTED_AT, EXPIRES, DEMAND, CREDIT, LAST_GRANTED, LAST_H
 local function ledger_book()
   local CREDIT_SECONDS = 0.2
   local LONGEST_FAIR_WAIT_US = 3600000000
+  local KEPT_SECONDS = 2
 
   local function find(ledger, node)
     for _, entry in ipairs(ledger[4]) do
@@ -78,7 +79,10 @@ local function ledger_book()
       seconds = floor(cell.ops.ends(cell.rule, cell.state, now) / 1000) / 1000000
     end
     for _, entry in ipairs(ledger[4]) do
-      if entry ~= own then kept = kept + (max(0, entry[CREDIT]) + share(entry, level) * seconds) end
+      if entry ~= own then
+        local ahead = entry[DEMAND] < level and seconds or min(seconds, KEPT_SECONDS)
+        kept = kept + (max(0, entry[CREDIT]) + share(entry, level) * ahead)
+      end
     end
     return floor(min(kept, max(1, cell.rule.capacity / 2)))
   end
