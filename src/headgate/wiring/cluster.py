@@ -44,7 +44,6 @@ __all__ = [
 _MOST_LEASES: Final = 100_000
 _GREETING: Final = "headgate.greeting"
 _CONNECTIONS: Final = 2
-_HORIZON_NS: Final = 500_000_000
 _SAME_MACHINE: Final = 10
 """How many times as long a store of the node's own may be silent: its death would be heard of at once."""
 _AMONG_WORKERS: Final = 5
@@ -248,5 +247,5 @@ def _terms(
         share=settings.lease_share,
         has_rivals=has_rivals,
         # Processes of one node leave nobody else short, and so ask less often.
-        horizon_ns=_HORIZON_NS if has_rivals else ttl_ns // 2,
+        horizon_ns=HORIZON_NS if has_rivals else ttl_ns // 2,
     )
