@@ -14,7 +14,7 @@ PAGE = ROOT / "docs" / "figures.md"
 BEGIN = "<!-- measured: written by `make bench ARGS=--write` -->"
 END = "<!-- /measured -->"
 # Many nodes have a part of the page for themselves, so that either can be measured anew without the other.
-CLUSTER = "cluster_"
+CLUSTER = ("cluster_", "workers")
 CLUSTER_BEGIN = '<!-- measured, many nodes: written by `make bench ARGS="cluster --write"` -->'
 CLUSTER_END = "<!-- /measured, many nodes -->"
 
