@@ -4,7 +4,7 @@ Plain numbers in, plain numbers out; `headgate.engine.renewals` sends the messag
 
 * *Demand* is what requests ask for, admitted or not, in tokens per second: of the time since it was last
   looked at, blended with what it was before; what was ``t`` ago counts ``tau / (tau + t)``, tau = 200 ms.
-* A node wants demand x horizon (100 ms) tokens, and at a key's first request none but those it needs.
+* A node wants demand x horizon (half a second) tokens, and at a key's first request none but those it needs.
 * It asks for more when half of what it had after the last answer is spent: long before it has nothing left.
 * When the store has none, the key is *dry* until asking is worth while again: requests are denied at once,
   and the node asks again by itself, if there was demand meanwhile.
@@ -38,6 +38,8 @@ _MOST_DEMAND: Final = 1e12
 _NS: Final = 1e9
 _MARGIN_PART: Final = 20
 _LEAST_MARGIN_NS: Final = 1_000_000
+_LEAST_RETRY_NS: Final = 1_000_000
+"""While the next answer is on its way."""
 
 
 def most_leased(capacity: i64, share: float) -> int:
@@ -122,8 +124,9 @@ class Lease:
         return self.dry_until != 0 and cost >= self.dry_cost
 
     def retry_after(self, now: i64) -> i64:
-        """What to tell a caller while it is dry."""
-        return max(1, self.retry_at - now)
+        """What to tell a caller while it is dry: when it can be had, and is not denied anyway."""
+        wait = max(self.retry_at, self.dry_until) - now
+        return wait if wait > 0 else _LEAST_RETRY_NS
 
     def may_be_forgotten(self, now: i64) -> bool:
         """Whether nothing is lost with it: it has nothing, and is not being limited."""
