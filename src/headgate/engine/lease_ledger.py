@@ -15,8 +15,8 @@ credit, and pays with it for all that it is granted::
 A node that is asked for less than ``L`` earns faster than it spends, so that its requests may come unevenly.
 One that took what nobody claimed is in debt, and cannot claim what is kept for others. For windows that end
 for all at once, the reserve also holds what the others will ask for before the end, or be entitled to within
-2 s when that is less. It is never more than half the capacity, or one token. So a node that asks little finds its share whenever it comes, and what nobody
-claims is anybody's.
+2 s when that is less. It is never more than half the capacity, or one token. So a node that asks little
+finds its share whenever it comes, and what nobody claims is anybody's.
 
 ``coordination/lua/ledger.lua`` is the same in the store's language, operation by operation; a property test
 holds the two to the same numbers. Sums are taken in one order for that reason.
