@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -41,14 +42,15 @@ class Client:
     ) -> None:
         import httpx  # noqa: PLC0415 - 100 ms, for who asks a service
 
-        self.url = _checked(url)
+        address = _checked(url)
+        self.url = _public(address)
         headers = {"user-agent": "headgate"}
         if token:
             headers["authorization"] = f"Bearer {_printable(token)}"
         # A proxy of the environment is of no use on the way to this machine.
-        is_near = urlsplit(self.url).hostname in _LOOPBACK
+        is_near = urlsplit(address).hostname in _LOOPBACK
         self._http = httpx.Client(
-            base_url=self.url, headers=headers, timeout=timeout, trust_env=not is_near
+            base_url=address, headers=headers, timeout=timeout, trust_env=not is_near
         )
 
     def __enter__(self) -> Self:
@@ -230,10 +232,15 @@ def _checked(url: str) -> str:
     except ValueError:
         good = False
     if not good:
-        shown = ascii(url[:80])
+        shown = ascii(_public(url)[:80])
         message = f"the service's address must be like {DEFAULT_URL}, got {shown}"
         raise InvalidInput(message, field="url")
     return url.rstrip("/")
+
+
+def _public(url: str) -> str:
+    """The address without the user and the password in it, for messages."""
+    return re.sub(r"(?<=//)[^/?#]*@", "", url)
 
 
 def _printable(token: str) -> str:
