@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Final, Protocol, final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headgate.engine.counters import Answer, Counter, Question
+    from headgate.engine.counters import Answer, Question
 
 __all__ = [
     "CLUSTER_SCOPE",
     "CONSISTENCIES",
     "HORIZON_NS",
     "Courier",
-    "LeaseView",
-    "SharingFigures",
     "SharingSettings",
 ]
 
@@ -89,61 +87,3 @@ class SharingSettings:
     has_rivals: bool = True
     max_records: int = 100_000
     max_owed: int = 100_000
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class SharingFigures:
-    """What a node did with its shared limits so far: ``Sharing.figures()``, for metrics and read-outs.
-
-    Attributes:
-        is_up: whether the store is asked; else failure modes are in force.
-        changed_ns: when that last changed, on the node's clock; 0 when it never did.
-        downs: how often it went down.
-        asked: questions sent.
-        answered: of those, in time or late.
-        late: deadlines that were missed.
-        unanswered: of which nothing will be known.
-        degraded: decisions of a failure mode, by the mode: ``local``, ``open``, ``closed``.
-        leases: keys that this node has a lease on.
-        held: tokens of them that are not spent.
-        stranded: the most tokens that all nodes together may hold unspent of these keys: all their bounds.
-        owed: keys for which it is remembered what has to be paid or refunded once the store is back.
-    """
-
-    is_up: bool
-    changed_ns: int
-    downs: int
-    asked: int
-    answered: int
-    late: int
-    unanswered: int
-    degraded: dict[str, int]
-    leases: int
-    held: int
-    stranded: int
-    owed: int
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class LeaseView:
-    """One shared limit of a request, as its node sees it: ``Engine.shared(attributes)``, level by level.
-
-    Attributes:
-        counter: the limit in the store.
-        key: the key within it.
-        consistency: ``strict`` or ``leased``.
-        left: tokens that this node holds unspent.
-        bound: the most that all nodes together may hold unspent of this key.
-        outstanding: what they held, as last heard.
-        demand: tokens per second that this node is asked for.
-    """
-
-    counter: Counter
-    key: str
-    consistency: str
-    left: int
-    bound: int
-    outstanding: int
-    demand: float
