@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["SharedHolds"]
 
 _PREFIX: Final = "s-"
+_ID_BYTES: Final = 12
+_ID_LENGTH: Final = 2 + 2 * _ID_BYTES
 _MOST_REMEMBERED: Final = 100_000
 
 
@@ -109,7 +111,7 @@ class SharedHolds:
         local = [part for part in parts if part.shared is None]
         if not spend_local(self.sharing.table, local, cost, now):
             return Reservation("", self.sum_up(parts, cost, now, False), now)
-        hold = _PREFIX + secrets.token_hex(12)
+        hold = _PREFIX + secrets.token_hex(_ID_BYTES)
         question = Question(RESERVE, self._levels(parts), cost, 0, None, hold, ttl_ns // 1000)
         flight = ReserveFlight(self, question, parts, cost, ttl_ns)
         self.sharing.health.send(flight, now)
@@ -147,13 +149,13 @@ class SharedHolds:
                 if fallback is not None and fallback.keyspace is not None:
                     keys.append((fallback.keyspace, part.key))
         self.sharing.settle_soon()
-        hold = _PREFIX + secrets.token_hex(12)
+        hold = _PREFIX + secrets.token_hex(_ID_BYTES)
         self._remember(hold, Remembered(shared, cost, self._open(keys, cost, now, ttl_ns), True))
         return Reservation(hold, decision, now + ttl_ns)
 
     def owns(self, reservation_id: str) -> bool:
-        """Whether it is the id of a shared hold."""
-        return reservation_id.startswith(_PREFIX)
+        """Whether it may be the id of a shared hold; what no node made up is neither sent nor kept."""
+        return len(reservation_id) == _ID_LENGTH and reservation_id.startswith(_PREFIX)
 
     def commit(
         self, hold: str, cost: int | None, now: i64

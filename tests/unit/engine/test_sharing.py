@@ -460,6 +460,18 @@ class TestRefundAndReserve:
         other.settle(other.engine.begin_refund({"key": "k"}, 3))
         assert one.spent() == 1
 
+    def test_an_id_that_no_node_made_up_is_neither_sent_nor_kept(self):
+        bench = Bench(STRICT)
+        for hold in ("s-", "s-" + "y" * 100_000):
+            with pytest.raises(UnknownReservation):
+                bench.settle(bench.engine.begin_commit(hold, 1))
+        bench.begin()
+        bench.post.lose()
+        with pytest.raises(UnknownReservation):
+            bench.engine.begin_commit("s-" + "y" * 100_000, 1)
+        assert bench.sharing.debts.waiting == 0
+        assert kinds(bench) == [CHECK]
+
     @pytest.mark.parametrize("policy", [STRICT, LEASED], ids=["strict", "leased"])
     @pytest.mark.parametrize(("cost", "spent"), [(None, 5), (2, 2), (0, 0), (7, 7)])
     def test_a_hold_is_settled_at_its_real_cost(self, policy, cost, spent):
