@@ -189,6 +189,11 @@ class Renewals:
                 lease.left -= request.cost
                 lease.pinned += request.cost
                 request.granted(lease, -1, now)
+            elif spare > 0 and lease.has(request.cost - spare, now):
+                # All that the store had, and the rest from the lease: both are debited there.
+                lease.left -= request.cost - spare
+                spare = 0
+                request.granted(lease, at_us, now)
             else:
                 unserved.append(request)
         if spare > 0:

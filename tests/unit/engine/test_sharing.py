@@ -132,6 +132,20 @@ class TestLeased:
         bench.post.deliver()
         assert bench.begin().allowed
 
+    @pytest.mark.parametrize("strict_left", [0, 80], ids=["given back", "spent"])
+    def test_what_the_store_has_and_the_lease_are_spent_together(self, strict_left):
+        other = {**STRICT, "limit": 100, "window": "1h", "dimensions": ["user"]}
+        leased = {**LEASED, "window": "1h", "algorithm": "fixed_window", "dimensions": ["key"]}
+        bench = Bench(leased, other)
+        warm(bench, key="k")
+        spent = bench.spent() - bench.held()
+        assert 100 - bench.spent() < 80 == 100 - spent
+        bench.check(100 - strict_left, user="u")
+        assert bench.check(80, key="k", user="u").allowed == (strict_left == 80)
+        bench.post.deliver()
+        assert bench.spent() - bench.held() == spent + strict_left
+        assert bench.held() == 0
+
     def test_costs_of_all_sizes(self):
         bench = Bench(LEASED)
         assert bench.check(60).allowed
