@@ -233,6 +233,12 @@ def test_errors_of_our_own_and_cancelling_pass():
     assert issubclass(StoreUnavailable, HeadgateError)
 
 
+def test_a_cluster_that_is_away_is_no_defect(caplog):
+    with pytest.raises(StoreUnavailable), store_errors(WHAT):
+        raise exceptions.RedisClusterException("Redis Cluster cannot be connected")
+    assert caplog.text == ""
+
+
 def test_what_no_driver_announces_is_logged(caplog):
     with pytest.raises(StoreUnavailable), store_errors(WHAT):
         raise AttributeError("a defect")

@@ -62,8 +62,6 @@ def address_of(store: object, what: str) -> RedisAddress | None:
     """
     if isinstance(store, RedisAddress):
         return store
-    if isinstance(store, RedisAddress):
-        return store
     if not isinstance(store, str):
         return None
     if not is_address(store):
@@ -241,9 +239,9 @@ def _closing_both(client: Any, sentinel: Any) -> Any:
 
 
 def _of_driver(error: BaseException) -> bool:
-    from redis.exceptions import RedisError  # noqa: PLC0415 - the driver is optional
+    from redis import exceptions  # noqa: PLC0415 - the driver is optional
 
-    return isinstance(error, RedisError)
+    return isinstance(error, (exceptions.RedisError, exceptions.RedisClusterException))
 
 
 def _is_elsewhere(error: BaseException | None) -> bool:
