@@ -25,8 +25,6 @@ __all__ = ["Agenda", "LeaseBook"]
 
 _SLACK: Final = 64
 _MOST_LOOKS: Final = 4096
-# uvloop counts in whole milliseconds, from the last one and to the nearest: it may call 1.5 ms early.
-_EARLY_NS: Final = 2_000_000
 
 
 @final
@@ -113,6 +111,7 @@ class Agenda:
         self._entries: list[tuple[int, int, SharedLimit, Lease]] = []
         self._number: i64 = 0
         self._alarm_at: i64 = 0
+        self._alarm: i64 = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -135,12 +134,14 @@ class Agenda:
         if self._alarm_at != 0 and self._alarm_at <= at:
             return
         self._alarm_at = at
-        self._health.later(at - self._health.now(), self._ring)
+        self._alarm += 1
+        self._health.later(at - self._health.now(), _Alarm(self, self._alarm).ring)
 
-    def _ring(self) -> None:
+    def ring(self, alarm: i64) -> None:
+        """Look at what is due, unless an earlier alarm was set since."""
+        if alarm != self._alarm:
+            return
         now = self._health.now()
-        if self._alarm_at == 0 or now + _EARLY_NS < self._alarm_at:
-            return  # another one is set, for later
         self._alarm_at = 0
         left: i64 = _MOST_LOOKS
         while left > 0 and len(self._entries) > 0:
@@ -156,3 +157,15 @@ class Agenda:
                 self._look(shared, lease, now)
         if len(self._entries) > 0:
             self._set_alarm(max(self._entries[0][0], now))
+
+
+@final
+class _Alarm:
+    """Rings for one setting. By its number and not by the time: uvloop may call 1.5 ms early."""
+
+    def __init__(self, agenda: Agenda, number: i64) -> None:
+        self._agenda = agenda
+        self._number: i64 = number
+
+    def ring(self) -> None:
+        self._agenda.ring(self._number)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+import pytest
+
 from headgate.engine.counters import CHECK, PEEK
 from tests.support.shared_limits import MS, Bench
 
@@ -41,6 +43,37 @@ def test_probes_come_less_and_less_often():
         if probes(bench) > before:
             moments.append(bench.clock.now_ns() // MS - 1000)
     assert moments == [50, 150, 350, 750, 1250, 1750]
+
+
+@pytest.mark.parametrize("early_ns", [MS // 2, MS + MS // 2, 5 * MS])
+def test_timers_that_ring_early_are_not_taken_for_old_ones(early_ns):
+    bench = Bench(STRICT)
+    bench.post.early_ns = early_ns
+    for _ in range(3):
+        bench.begin()
+        bench.post.lose()
+        assert not bench.sharing.health.is_up
+        for _ in range(3):  # unanswered
+            bench.post.advance(500 * MS)
+            assert bench.post.lose() > 0
+        bench.post.is_instant = True
+        bench.post.advance(1000 * MS)
+        bench.post.is_instant = False
+        assert bench.sharing.health.is_up
+
+
+def test_an_outage_has_one_line_of_probes_even_after_a_short_one_before():
+    bench = down()
+    bench.post.advance(50 * MS)
+    bench.post.deliver()
+    assert bench.sharing.health.is_up
+    bench.begin()
+    bench.post.lose()
+    before = probes(bench)
+    for _ in range(800):
+        bench.post.advance(MS)
+        bench.post.lose()
+    assert probes(bench) - before == 4  # after 50, 150, 350 and 750 ms
 
 
 def test_a_probe_asks_for_the_key_that_failed():
